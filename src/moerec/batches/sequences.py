@@ -1,0 +1,116 @@
+"""SequenceBatch: histories of several users as one jagged block of values and offsets.
+
+Shape letters: B sequences, T events of all sequences together, L the longest sequence, N size of the item index,
+P events before the sequences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+NEVER = 2**15 - 1
+"""In `first_seen`: the user has not met the item."""
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """Histories, oldest event first, one user after another."""
+
+    items: Tensor  # [T] int64
+    """Item index of each event."""
+    offsets: Tensor  # [B + 1] int64
+    """Sequence b holds the events offsets[b] to offsets[b + 1] - 1; it may be empty."""
+    timestamps: Tensor | None = None  # [T] int64
+    """Milliseconds since 1970; None if the source has no times."""
+    users: Tensor | None = None  # [B] int64
+    """User index of each sequence; None for users outside the data set."""
+    positives: Tensor | None = None  # [T] int64
+    """In training: the item that follows each event; PADDING where none is to be predicted."""
+    first: Tensor | None = None  # [B] int64
+    """In training: the user's first item of all, to be predicted from nothing; PADDING if the sequence starts later."""
+    earlier: Tensor | None = None  # [P] int64
+    """In training: items of the users' events before these sequences, one user after another."""
+    earlier_offsets: Tensor | None = None  # [B + 1] int64
+    """In training: where each user's earlier items start."""
+
+    def __len__(self) -> int:
+        return self.offsets.numel() - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """Number of events of each sequence, [B] int64."""
+        return self.offsets.diff()
+
+    def to(self, device: torch.device | str) -> SequenceBatch:
+        """The same batch on another device."""
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if (value := getattr(self, field.name)) is not None
+        }
+        return replace(self, **moved)
+
+    def last(self, length: int) -> SequenceBatch:
+        """The same batch with at most the `length` most recent events of each sequence."""
+        if self.lengths.numel() == 0 or int(self.lengths.max()) <= length:
+            return self
+        kept = self.lengths.clamp(max=length)  # [B]
+        offsets = torch.cat([kept.new_zeros(1), kept.cumsum(0)])  # [B + 1]
+        starts = self.offsets[1:] - kept  # [B]
+        within = torch.arange(int(offsets[-1]), device=kept.device) - offsets[:-1].repeat_interleave(kept)
+        index = starts.repeat_interleave(kept) + within  # [T']
+        return replace(
+            self,
+            items=self.items[index],
+            offsets=offsets,
+            timestamps=None if self.timestamps is None else self.timestamps[index],
+            positives=None if self.positives is None else self.positives[index],
+        )
+
+    def first_seen(self, num_indices: int) -> Tensor:
+        """Where each sequence's user first met each item: [B, N] int16.
+
+        The place in the sequence; -1 for an item met before it; NEVER for one that is not met.
+
+        Raises:
+            ValueError: a sequence is too long for places of 16 bits.
+        """
+        if self.items.numel() and int(self.lengths.max()) >= NEVER:
+            raise ValueError(f"sequences must be shorter than {NEVER} events; cut them with last()")
+        rows, columns = self.padded_index()
+        first = torch.full((len(self), num_indices), NEVER, dtype=torch.int16, device=rows.device)  # [B, N]
+        flat = rows * num_indices + self.items  # [T]
+        first.view(-1).scatter_reduce_(0, flat, columns.to(torch.int16), "amin")
+        if self.earlier is not None and self.earlier_offsets is not None:
+            owners = torch.arange(len(self), device=rows.device).repeat_interleave(self.earlier_offsets.diff())  # [P]
+            first[owners, self.earlier] = -1
+        return first
+
+    def padded_items(self) -> Tensor:
+        """The items as a block padded on the right with 0, [B, L] int64; L is at least 1."""
+        rows, columns = self.padded_index()
+        longest = max(1, int(self.lengths.max())) if len(self) else 1
+        padded = self.items.new_zeros(len(self), longest)  # [B, L]
+        padded[rows, columns] = self.items
+        return padded
+
+    def padded_index(self) -> tuple[Tensor, Tensor]:
+        """Where each event stands in a block padded on the right.
+
+        Returns:
+            rows and columns, both [T] int64: event t is at [rows[t], columns[t]] of a [B, L] block.
+        """
+        lengths = self.lengths  # [B]
+        rows = torch.arange(len(self), device=lengths.device).repeat_interleave(lengths)  # [T]
+        columns = torch.arange(self.items.numel(), device=lengths.device) - self.offsets[:-1][rows]  # [T]
+        return rows, columns
+
+
+def sequence_batch(histories: list[list[int]], device: torch.device | str = "cpu") -> SequenceBatch:
+    """A batch from plain lists of item indices, oldest first."""
+    lengths = torch.tensor([0, *map(len, histories)], dtype=torch.int64)
+    items = torch.tensor([item for history in histories for item in history], dtype=torch.int64)
+    return SequenceBatch(items=items, offsets=lengths.cumsum(0)).to(device)

@@ -1,0 +1,217 @@
+"""Frozen configurations: unknown keys are refused, and `kind:` selects an implementation by name."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from moerec.errors import ConfigError
+
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, strict about keys, documented field by field."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
+    )
+
+    def __repr_args__(self) -> Any:
+        """Show only what differs from the defaults, so that a printed recipe stays readable."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if field.is_required() or value != field.get_default(call_default_factory=True):
+                yield name, value
+
+
+def validate(config_type: type[C], values: Mapping[str, Any], where: str = "") -> C:
+    """Make a configuration from plain values, or raise a `ConfigError` of one line.
+
+    Args:
+        config_type: the configuration class.
+        values: plain data, as read from YAML.
+        where: prefix of the key path in messages, for instance `recipe.yaml: retriever`.
+
+    Raises:
+        ConfigError: with the path of the first wrong key and what would be right.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or config_type.__name__}: expected keys and values, got {values!r}")
+    try:
+        return config_type.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(describe_validation_error(error, config_type, where)) from None
+
+
+def describe_validation_error(error: ValidationError, config_type: type[Config], where: str = "") -> str:
+    """Turn pydantic's report into one line: where, what, and the nearest right key."""
+    errors = error.errors()
+    # A misspelt key is often missing under its right name too; the misspelling is what helps.
+    first = next((details for details in errors if details["type"] == "extra_forbidden"), errors[0])
+    path, problem = _problem(first, config_type)
+    location = ".".join(part for part in (where, path.lstrip(".")) if part) or config_type.__name__
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{location}: {problem}{more}"
+
+
+# What pydantic says of Python's types, in the words of YAML.
+_PLAIN = {
+    "model_type": "expected keys and values",
+    "dict_type": "expected keys and values",
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+}
+
+
+def _problem(details: ErrorDetails, config_type: type[Config]) -> tuple[str, str]:
+    """Where and what, of one of pydantic's errors."""
+    kind, context, location = details["type"], details.get("ctx", {}), details["loc"]
+    if kind == "extra_forbidden":
+        path, members = _follow(config_type, location[:-1])
+        known = [name for each in members for name in each.model_fields]
+        return f"{path}.{location[-1]}", f"unknown key; {near_match(str(location[-1]), known, 'known keys')}"
+    path, members = _follow(config_type, location)
+    if kind == "missing":
+        return path, "this key is required"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        path = f"{path}.{context['discriminator']}".replace("'", "")
+        tags = [tag for each in members for tag in _tags(each)]
+        if kind == "union_tag_not_found":
+            return path, f"this key is required; known kinds: {', '.join(sorted(tags))}"
+        return path, f"unknown kind '{context['tag']}'; {near_match(str(context['tag']), tags, 'known kinds')}"
+    message = _PLAIN.get(kind, details["msg"].removeprefix("Value error, "))
+    return path, message if kind == "value_error" else f"{message}, got {_shortened(details['input'])}"
+
+
+def near_match(name: str, known: Iterable[str], listed: str = "known") -> str:
+    """What may be meant: `did you mean 'x'?`, or the list of all that is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"{listed}: {', '.join(names)}"
+
+
+def _shortened(value: Any, longest: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def _follow(config_type: type[Config], location: Sequence[int | str]) -> tuple[str, list[type[Config]]]:
+    """The path as a recipe writes it, and the configurations that may stand at its end.
+
+    Pydantic's own location also names the members of unions, which nobody writes.
+    """
+    path = ""
+    current: list[Any] = [config_type]
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+            current = [kind for each in current for inner in get_args(each) for kind in _members(inner)]
+            continue
+        fields = [each.model_fields[part] for each in current if _is_config(each) and part in each.model_fields]
+        mappings = [each for each in current if get_origin(each) in (dict, Mapping)]
+        tagged = [each for each in current if _is_config(each) and part in _tags(each)]
+        if fields:
+            current = [kind for field in fields for kind in _members(field.annotation)]
+        elif mappings:
+            current = [kind for each in mappings for kind in _members(get_args(each)[1])]
+        else:
+            current = tagged or current
+            continue
+        path += f".{part}"
+    return path.lstrip("."), [each for each in current if _is_config(each)]
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The types that a value may have: unions and Annotated taken apart."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [kind for inner in get_args(annotation) for kind in _members(inner)]
+    return [annotation]
+
+
+def _is_config(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Config)
+
+
+def _tags(kind: type[Config]) -> tuple[Any, ...]:
+    field = kind.model_fields.get("kind")
+    return () if field is None else get_args(field.annotation)
+
+
+def implementations(role: str) -> dict[str, str]:
+    """The implementations of a role that installed packages offer: {kind: "module:Class"}.
+
+    A package adds one with the entry point group `moerec.<role>`, for instance
+    `[project.entry-points."moerec.retriever"]  sasrec = "moerec.models.sasrec:SASRecConfig"`.
+    """
+    return {point.name: point.value for point in _registered(role)}
+
+
+def _registered(role: str) -> tuple[EntryPoint, ...]:
+    return _scanned(entry_points, f"moerec.{role}", tuple(sys.path))
+
+
+@cache
+def _scanned(scan: Callable[..., EntryPoints], group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """What the packages on a path offer; looking through all of them takes 10 ms, and a run asks often."""
+    return tuple(scan(group=group))
+
+
+def implementation(role: str, kind: Any, where: str) -> type[Config]:
+    """The configuration class of that kind.
+
+    Args:
+        role: `retriever`, `source`, ...
+        kind: its name; None where the recipe has none.
+        where: path of the key that names it, for messages.
+
+    Raises:
+        ConfigError: no kind, or an unknown one.
+    """
+    found = {point.name: point for point in _registered(role)}
+    if kind is None:
+        raise ConfigError(f"{where}: this key is required; known kinds: {', '.join(sorted(found))}")
+    if not isinstance(kind, str) or kind not in found:
+        raise ConfigError(f"{where}: unknown {role} '{kind}'; {near_match(str(kind), found, 'known kinds')}")
+    config_type: type[Config] = found[kind].load()
+    return config_type
+
+
+def discover(role: str, values: Mapping[str, Any], where: str = "") -> Config:
+    """Make the configuration that `kind:` names among the implementations of a role.
+
+    Args:
+        role: `retriever`, `scorer`, `loss`, `source`, ...
+        values: plain data with the key `kind` beside the fields of that configuration.
+        where: key path for messages.
+
+    Raises:
+        ConfigError: no `kind`, an unknown one, or a wrong field.
+    """
+    config_type = implementation(role, values.get("kind"), f"{where}.kind".lstrip("."))
+    fields = {key: value for key, value in values.items() if key != "kind"}
+    config: Config = validate(config_type, fields, where)
+    return config
+
+
+def kind_of(role: str, config: Config) -> str:
+    """The name under which a configuration's class is offered; the inverse of `discover`."""
+    for point in _registered(role):
+        if point.load() is type(config):
+            return point.name
+    raise ConfigError(f"{type(config).__qualname__} is not registered as an entry point of moerec.{role}")

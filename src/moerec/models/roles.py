@@ -1,0 +1,93 @@
+"""The roles of a model; evaluation, training and serving know only these.
+
+Shape letters: B sequences, T events of all sequences together, N items, D width of the shared vector space.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from moerec.batches.sequences import SequenceBatch
+from moerec.config import Config
+from moerec.models.item_tower import ItemTower
+
+
+class Scorer(ABC):
+    """Gives a score to candidates for each user; higher is better, only the order within a user matters."""
+
+    @property
+    @abstractmethod
+    def num_indices(self) -> int:
+        """Size of the item index: the catalogue and the two reserved indices."""
+
+    @abstractmethod
+    def score(self, batch: SequenceBatch, candidates: Tensor | None = None) -> Tensor:
+        """Scores of candidates.
+
+        Args:
+            batch: the users' histories; an empty history is allowed.
+            candidates: [B, N] int64 item indices, or None for the whole index.
+
+        Returns:
+            [B, N] scores; for the whole index [B, num_indices], where the two reserved indices are meaningless.
+        """
+
+
+class Retriever(nn.Module, Scorer):
+    """A scorer that factorises: one vector for a user, one for an item, their dot product is the score."""
+
+    config: Config
+    """What the model was built from; `config.build(trained, table)` makes another of the same shape."""
+    item_tower: ItemTower
+    """Makes an item's vector wherever one is needed."""
+    empty_history: Tensor
+    """The learned vector [D] of a user without any event."""
+
+    @property
+    def num_indices(self) -> int:
+        """Size of the item index."""
+        return len(self.item_tower.trained)
+
+    @property
+    @abstractmethod
+    def max_length(self) -> int:
+        """Most recent events that the model sees."""
+
+    @abstractmethod
+    def encode_events(self, batch: SequenceBatch, item_vectors: Tensor | None = None) -> Tensor:
+        """The user's vector after each event, [T, D]; event t sees events up to and including itself.
+
+        Args:
+            batch: histories of at most `max_length` events.
+            item_vectors: [num_indices, D] what `encode_items()` gives, if the caller has it at hand.
+        """
+
+    def encode_items(self, items: Tensor | None = None) -> Tensor:
+        """Vectors [N, D] of item indices [N]; of the whole index when None."""
+        return self.item_tower(items)
+
+    @abstractmethod
+    def encode_padded(self, items: Tensor, lengths: Tensor, item_vectors: Tensor | None = None) -> Tensor:
+        """The user's vector after the last event, [B, D], from dense tensors alone (this form can be exported).
+
+        Args:
+            items: [B, L] int64 histories padded on the right, L at most `max_length`.
+            lengths: [B] int64 numbers of real events; 0 gives `empty_history`.
+            item_vectors: [num_indices, D] what `encode_items()` gives, if the caller has it at hand.
+        """
+
+    def encode_users(self, batch: SequenceBatch, item_vectors: Tensor | None = None) -> Tensor:
+        """The user's vector after the last event, [B, D]; only the most recent `max_length` events count."""
+        batch = batch.last(self.max_length)
+        return self.encode_padded(batch.padded_items(), batch.lengths, item_vectors)
+
+    def score(self, batch: SequenceBatch, candidates: Tensor | None = None) -> Tensor:
+        """Dot products of users and candidates; see `Scorer.score`."""
+        vectors = self.encode_items()  # [num_indices, D]
+        users = self.encode_users(batch, vectors)  # [B, D]
+        if candidates is None:
+            return users @ vectors.T  # [B, num_indices]
+        return torch.einsum("bd,bnd->bn", users, vectors[candidates])

@@ -1,0 +1,350 @@
+"""The recommender: a saved model, its catalogue and the users' histories; raw ids in, raw ids out.
+
+Shape letters: B users, N items, D width.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from moerec.batches.sequences import SequenceBatch, sequence_batch
+from moerec.dataset.dataset import Dataset
+from moerec.dataset.frames import ids_as_series, require_columns, to_polars
+from moerec.dataset.ids import IdIndex
+from moerec.dataset.schema import FIRST_ITEM, UNKNOWN
+from moerec.devices import choose_device
+from moerec.errors import CheckpointError, MoerecError
+from moerec.files import atomic_directory, write_json
+from moerec.models.roles import Retriever
+from moerec.models.saved import load_retriever, save_retriever
+
+logger = logging.getLogger(__name__)
+
+ITEMS, HISTORIES, FEATURE_STATE = "items.parquet", "histories.parquet", "feature_state.json"
+RECOMMENDATION_COLUMNS = {"user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int32}
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """Answers in raw ids: who should see what, and what is like what."""
+
+    model: Retriever
+    """The retriever, in evaluation mode."""
+    items: pl.DataFrame
+    """The catalogue in index order: `item_id` and the data set's columns; row 0 has index FIRST_ITEM."""
+    histories: pl.DataFrame
+    """`user_id` and `items`, the list of item indices, oldest first."""
+    feature_state: dict[str, Any] = field(default_factory=dict)
+    """What was fitted on the train items to make the features: vocabularies, means, the split it was fitted on."""
+    users_per_batch: int = 256
+    """Users that are scored at once."""
+    scores_in_memory: int = 2**24
+    """Scores (users times items) that are held at once; big catalogues get smaller batches."""
+
+    @classmethod
+    def from_dataset(
+        cls, model: Retriever, dataset: Dataset, feature_state: dict[str, Any] | None = None
+    ) -> Recommender:
+        """A recommender that knows every event of a data set, whatever part of a split it is in."""
+        histories = (
+            dataset.events.group_by("user", maintain_order=True)
+            .agg(pl.col("item").alias("items"))
+            .select(pl.Series("user_id", dataset.users["user_id"]), "items")
+        )
+        return cls(model.eval(), dataset.items.drop("item", strict=False), histories, feature_state or {})
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, device: str = "cpu") -> Recommender:
+        """Read a recommender that `save_pretrained` or a run wrote.
+
+        Args:
+            directory: the model folder, or a run folder with `model/` in it.
+            device: where scores are computed.
+
+        Raises:
+            CheckpointError: there is no whole model in the folder.
+            ConfigError: the device is not to be had.
+        """
+        path = Path(directory)
+        path = path / "model" if (path / "model").is_dir() else path
+        model = load_retriever(path).to(choose_device(device))
+        if not (path / ITEMS).is_file():
+            raise CheckpointError(f"{path}: {ITEMS} is missing, so item ids are unknown; save the model again")
+        items = _read(path / ITEMS)
+        if len(items) != model.num_indices - FIRST_ITEM:
+            raise CheckpointError(
+                f"{path}: {ITEMS} has {len(items):,} items and the model {model.num_indices - FIRST_ITEM:,}; "
+                "they are of different models, save it again"
+            )
+        histories = pl.DataFrame(schema={"user_id": pl.String, "items": pl.List(pl.Int32)})
+        if (path / HISTORIES).is_file():
+            histories = _read(path / HISTORIES)
+        state = path / FEATURE_STATE
+        return cls(model, items, histories, json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {})
+
+    def save_pretrained(self, directory: str | Path, *, card: str = "", histories: bool = True) -> None:
+        """Write everything that `from_pretrained` needs; the folder appears at once and whole.
+
+        Args:
+            directory: the model folder; an existing one is replaced.
+            card: text of the model card, README.md.
+            histories: write the users' histories too; without them only `histories=[...]` can be asked.
+        """
+        with atomic_directory(Path(directory)) as temporary:
+            save_retriever(temporary, self.model)
+            self.items.write_parquet(temporary / ITEMS)
+            if histories:
+                self.histories.write_parquet(temporary / HISTORIES)
+            if self.feature_state:
+                write_json(temporary / FEATURE_STATE, self.feature_state)
+            if card:
+                (temporary / "README.md").write_text(card, encoding="utf-8")
+
+    def recommend(
+        self,
+        users: Any = None,
+        *,
+        histories: Any = None,
+        k: int = 10,
+        filter_seen: bool = True,
+        candidates: Any = None,
+    ) -> pl.DataFrame:
+        """The best k items for users that the model knows, or for new users by their histories.
+
+        Args:
+            users: user ids (list, array, Series, or a frame with user_id); their histories come from the saved model.
+            histories: instead of users: a list of lists of item ids, oldest first; a mapping from user id to such
+                a list; or a frame with user_id, item_id and, if rows are not in time order, timestamp.
+                Items that the catalogue does not know count as unknown items.
+            k: length of each list; shorter where there are not enough items.
+            filter_seen: leave out what is in the history.
+            candidates: item ids to choose from; the whole catalogue by default.
+
+        Returns:
+            Frame user_id, item_id, score, rank (1 is best), users in the order given.
+
+        Raises:
+            MoerecError: neither or both of users and histories are given, a user or candidate is unknown, k < 1.
+        """
+        if (users is None) == (histories is None):
+            raise MoerecError("recommend: give either users=[...] or histories=[...]")
+        _check_length(k, "recommend")
+        if users is not None:
+            names, sequences = self._known_histories(_user_ids(users))
+        else:
+            names, sequences = self._given_histories(histories)
+        allowed = self._allowed(candidates)  # [N]
+        vectors = self._item_vectors  # [N, D]
+        size = self._batch_size
+        tables = [
+            self._recommend_batch(
+                names[start : start + size],
+                sequences[start : start + size],
+                vectors,
+                allowed,
+                k,
+                filter_seen,
+            )
+            for start in range(0, len(names), size)
+        ]
+        return pl.concat(tables) if tables else pl.DataFrame(schema=RECOMMENDATION_COLUMNS)
+
+    def similar(self, items: Any, *, k: int = 10) -> pl.DataFrame:
+        """The k items whose vectors point most nearly the same way (cosine), never the item itself.
+
+        Returns:
+            Frame item_id, similar_item_id, score, rank.
+
+        Raises:
+            MoerecError: an item is not in the catalogue, k < 1.
+        """
+        _check_length(k, "similar")
+        indices = torch.from_numpy(self._indices(ids_as_series(items, "items"), "similar"))
+        vectors = torch.nn.functional.normalize(self._item_vectors, dim=-1)  # [N, D]
+        tables = [self._similar_batch(part, vectors, k) for part in torch.split(indices, self._batch_size)]
+        return pl.concat(tables).rename({"item_id": "similar_item_id"}).rename({"user_id": "item_id"})
+
+    def _similar_batch(self, indices: Tensor, vectors: Tensor, k: int) -> pl.DataFrame:
+        scores = vectors[indices.to(vectors.device)] @ vectors.T  # [B, N]
+        scores[:, :FIRST_ITEM] = -torch.inf
+        scores[torch.arange(len(indices)), indices] = -torch.inf
+        return self._frame(self.items["item_id"].gather(indices.numpy() - FIRST_ITEM).to_list(), scores, k)
+
+    def expert_weights(self, items: Any) -> list[list[float]]:
+        """The gate's weight of each expert for items; empty lists for a model without a mixture."""
+        indices = torch.from_numpy(self._indices(ids_as_series(items, "items"), "items"))
+        with torch.no_grad():
+            weights = self.model.item_tower.gate_weights(indices.to(self.model.empty_history.device))
+        return [[]] * len(indices) if weights is None else weights.tolist()
+
+    def history(self, user: str) -> pl.DataFrame:
+        """The rows of the catalogue that a user has met, oldest first."""
+        _, (indices,) = self._known_histories(pl.Series([str(user)]))
+        places = np.array(indices, dtype=np.int64) - FIRST_ITEM
+        return self.items[places]
+
+    def _recommend_batch(
+        self,
+        names: list[str],
+        sequences: list[list[int]],
+        vectors: Tensor,
+        allowed: Tensor,
+        k: int,
+        filter_seen: bool,
+    ) -> pl.DataFrame:
+        batch: SequenceBatch = sequence_batch(sequences, vectors.device)
+        with torch.no_grad():
+            scores = self.model.encode_users(batch, vectors) @ vectors.T  # [B, N]
+        scores.masked_fill_(~allowed, -torch.inf)
+        if filter_seen:
+            rows, _ = batch.padded_index()
+            scores[rows, batch.items] = -torch.inf
+        return self._frame(names, scores, k)
+
+    def _frame(self, names: Sequence[str], scores: Tensor, k: int) -> pl.DataFrame:
+        best, places = scores.topk(min(k, scores.shape[1]), dim=-1)  # [B, k]
+        kept = (best > -torch.inf).flatten().cpu().numpy()
+        ranks = np.tile(np.arange(1, best.shape[1] + 1, dtype=np.int32), len(names))
+        ids = self.items["item_id"].gather(np.maximum(places.flatten().cpu().numpy() - FIRST_ITEM, 0))
+        users = pl.Series(list(names), dtype=pl.String).gather(np.repeat(np.arange(len(names)), best.shape[1]))
+        return pl.DataFrame(
+            {"user_id": users, "item_id": ids, "score": best.flatten().cpu().numpy(), "rank": ranks},
+            schema=RECOMMENDATION_COLUMNS,
+        ).filter(pl.Series(kept))
+
+    @cached_property
+    def _item_vectors(self) -> Tensor:
+        with torch.no_grad():
+            return self.model.encode_items()  # [N, D]
+
+    def _known_histories(self, users: pl.Series) -> tuple[list[str], list[list[int]]]:
+        if self.histories.is_empty():
+            raise MoerecError(
+                "recommend: this model was saved without histories; give histories=[...] instead of users"
+            )
+        rows = _found(self._user_index, users)
+        if rows.null_count():
+            unknown = users.filter(rows.is_null()).to_list()
+            raise MoerecError(
+                f"recommend: the model knows no user {', '.join(map(repr, unknown[:5]))}"
+                f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}; give their events as histories=[...]"
+            )
+        return users.to_list(), self.histories["items"].gather(rows).to_list()
+
+    def _given_histories(self, histories: Any) -> tuple[list[str], list[list[int]]]:
+        lists = _as_lists(histories)
+        flat = pl.Series([item for _, items in lists for item in items], dtype=pl.String)
+        if flat.null_count():
+            raise MoerecError(f"recommend: {flat.null_count()} item ids of the histories are missing; leave them out")
+        found = self._look_up(flat)
+        if found.null_count():
+            unknown = flat.filter(found.is_null())
+            logger.warning(
+                "%d of %d events in the histories are of items that the catalogue does not know, such as %r",
+                len(unknown),
+                len(flat),
+                unknown[0],
+            )
+        indices = found.fill_null(UNKNOWN).to_list()
+        ends = np.cumsum([0, *(len(items) for _, items in lists)]).tolist()
+        return [name for name, _ in lists], [indices[a:b] for a, b in itertools.pairwise(ends)]
+
+    def _allowed(self, candidates: Any) -> Tensor:
+        allowed = torch.zeros(self.model.num_indices, dtype=torch.bool)
+        if candidates is None:
+            allowed[FIRST_ITEM:] = True
+        else:
+            allowed[self._indices(ids_as_series(candidates, "candidates"), "recommend: candidates")] = True
+        return allowed.to(self.model.empty_history.device)
+
+    def _indices(self, ids: pl.Series, where: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+        indices = self._look_up(ids)
+        if indices.null_count():
+            unknown = ids.filter(indices.is_null())[:5].to_list()
+            raise MoerecError(f"{where}: the catalogue has no item {', '.join(map(repr, unknown))}")
+        return indices.to_numpy().astype(np.int64)
+
+    def _look_up(self, ids: pl.Series) -> pl.Series:
+        """Item indices of ids, null where unknown."""
+        return _found(self._item_index, ids)
+
+    @cached_property
+    def _item_index(self) -> IdIndex:
+        return IdIndex(self.items["item_id"], FIRST_ITEM)
+
+    @cached_property
+    def _user_index(self) -> IdIndex:
+        return IdIndex(self.histories["user_id"], 0)
+
+    @property
+    def _batch_size(self) -> int:
+        return max(1, min(self.users_per_batch, self.scores_in_memory // self.model.num_indices))
+
+
+def _found(index: IdIndex, ids: pl.Series) -> pl.Series:
+    places = pl.Series(index.find(ids, -1))
+    return places.to_frame("place").select(pl.when(pl.col("place") >= 0).then("place")).to_series()
+
+
+def _user_ids(users: Any) -> pl.Series:
+    """User ids in any sequence, or the column user_id of a frame."""
+    if hasattr(users, "columns"):
+        frame = to_polars(users, "users", ("user_id",))
+        require_columns(frame, ("user_id",), "users")
+        users = frame["user_id"]
+    return ids_as_series(users, "users")
+
+
+def _as_lists(histories: Any) -> list[tuple[str, list[str]]]:
+    """Names and item ids of histories given as a mapping, a list of lists, or a frame."""
+    if isinstance(histories, Mapping):
+        return [(str(name), ids_as_series(items, "histories").to_list()) for name, items in histories.items()]
+    if isinstance(histories, pl.LazyFrame) or hasattr(histories, "columns"):
+        frame = to_polars(histories, "histories", ("user_id", "item_id"))
+        require_columns(frame, ("user_id", "item_id"), "histories")
+        users = ids_as_series(frame["user_id"], "histories")
+        if users.null_count():
+            raise MoerecError(f"recommend: {users.null_count()} rows of the histories have no user_id; leave them out")
+        rows = pl.DataFrame({"user": users, "item": ids_as_series(frame["item_id"], "histories")})
+        if "timestamp" in frame.columns:
+            rows = rows.with_columns(_times(frame).alias("time")).sort("time", maintain_order=True)
+        items: dict[str, list[str]] = dict(rows.select("user", "item").group_by("user").all().iter_rows())
+        return [(user, items[user]) for user in users.unique(maintain_order=True)]
+    if isinstance(histories, str | bytes) or not isinstance(histories, Iterable):
+        raise MoerecError("recommend: histories must be a list of lists of item ids, a mapping or a frame")
+    return [(str(number), ids_as_series(items, "histories").to_list()) for number, items in enumerate(histories)]
+
+
+def _times(frame: pl.DataFrame) -> pl.Series:
+    times = frame["timestamp"]
+    if times.null_count():
+        raise MoerecError(f"recommend: {times.null_count()} rows of the histories have no timestamp; leave them out")
+    if not (times.dtype.is_numeric() or times.dtype.is_temporal()):
+        raise MoerecError(f"recommend: histories: timestamps of type {times.dtype} do not sort by time; give numbers")
+    return times
+
+
+def _check_length(k: int, what: str) -> None:
+    if not isinstance(k, Integral) or k < 1:
+        raise MoerecError(f"{what}: k must be a whole number of at least 1, got {k!r}")
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        problem = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path}: cannot be read ({problem}); copy or make the model again") from None

@@ -1,0 +1,189 @@
+"""The section on training: loss and validation metrics against updates, with stages and the best checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from moerec.report.content import Block, Figure
+from moerec.report.finding import Finding
+from moerec.report.labels import as_number, count, duration, metric_label, number, plain, plural
+from moerec.report.plots import Callout, Line, line_chart
+
+_MOST_POINTS = 240
+
+
+@dataclass
+class _Stage:
+    """The records of a stage by update; a resumed run may have written one twice, then the later holds."""
+
+    name: str
+    start: float = 0.0
+    """Where the stage before ended, in updates of the whole training."""
+    offset: float = 0.0
+    """What turns the recorded updates into updates of the whole training."""
+    losses: dict[float, float | None] = field(default_factory=dict)
+    validations: dict[float, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def updates(self) -> list[float]:
+        return [*self.losses, *self.validations]
+
+
+def learning(history: Sequence[Mapping[str, Any]], unreadable: int, finding: Finding | None) -> Block | None:
+    """The learning curves; None without any record.
+
+    Args:
+        history: the records of `history.jsonl` in order.
+        unreadable: how many of its lines could not be read.
+        finding: decides which validation metrics are shown.
+    """
+    stages = _stages(history)
+    if not stages:
+        return None
+    boundaries = [(stage.start, plain(stage.name)) for stage in stages] if len(stages) > 1 else []
+    figures = [
+        figure
+        for figure in (_loss_figure(stages, boundaries), _validation_figure(stages, boundaries, finding))
+        if figure is not None
+    ]
+    notices = []
+    if unreadable:
+        notices.append(f"Left out: {plural(unreadable, 'line')} of history.jsonl that could not be read.")
+    return Block("learning", "Training", texts=_summary(stages, history, finding), notices=notices, figures=figures)
+
+
+def _stages(history: Sequence[Mapping[str, Any]]) -> list[_Stage]:
+    found: dict[str, _Stage] = {}
+    for record in history:
+        update = as_number(record.get("update"))
+        if update is None:
+            continue
+        name = str(record.get("stage", "main"))
+        stage = found.setdefault(name, _Stage(name))
+        if "loss" in record:
+            stage.losses[update] = as_number(record["loss"])
+        if isinstance(record.get("valid"), Mapping):
+            stage.validations[update] = record
+    stages, end = list(found.values()), 0.0
+    for stage in stages:
+        # Stages may count on or start anew; on the chart they follow one another.
+        stage.start, stage.offset = end, 0.0 if min(stage.updates, default=end) >= end else end
+        end = stage.offset + max(stage.updates, default=0.0)
+    return [stage for stage in stages if stage.updates]
+
+
+def _loss_figure(stages: Sequence[_Stage], boundaries: Sequence[tuple[float, str]]) -> Figure | None:
+    lines, group = [], 1
+    for index, stage in enumerate(stages):
+        points = [(update + stage.offset, loss) for update, loss in sorted(stage.losses.items())]
+        group = max(group, -(-len(points) // _MOST_POINTS))
+        if points:
+            lines.append(Line(plain(stage.name), _averaged(points, -(-len(points) // _MOST_POINTS)), index))
+    finite = [loss for line in lines for _, loss in line.points if loss is not None]
+    if not finite:
+        return None
+    chart = line_chart(
+        lines,
+        x_title="Updates",
+        y_title="Training loss",
+        description=f"Training loss against updates: from {number(finite[0])} to {number(finite[-1])}.",
+        boundaries=boundaries,
+        include_x=[0.0],
+    )
+    smoothed = f" Each point is the mean of up to {group} records." if group > 1 else ""
+    parted = " Losses of different stages may be different functions." if len(lines) > 1 else ""
+    return Figure(chart, f"Training loss against optimizer updates.{smoothed}{parted}")
+
+
+def _averaged(points: Sequence[tuple[float, float | None]], group: int) -> list[tuple[float, float | None]]:
+    """Means of neighbouring points, so that a long training stays readable; a gap stays a gap."""
+    if group <= 1:
+        return list(points)
+    means: list[tuple[float, float | None]] = []
+    for start in range(0, len(points), group):
+        members = points[start : start + group]
+        values = [loss for _, loss in members if loss is not None]
+        mean = sum(values) / len(values) if len(values) == len(members) else None
+        means.append((sum(update for update, _ in members) / len(members), mean))
+    return means
+
+
+def _shown_metrics(stages: Sequence[_Stage], finding: Finding | None) -> list[str]:
+    """At most two validation metrics on one axis: the main one and the other headline."""
+    known = dict.fromkeys(key for stage in stages for record in stage.validations.values() for key in record["valid"])
+    wanted = [*([finding.main] if finding is not None else []), "hr@10", "ndcg@10"]
+    shown = list(dict.fromkeys(key for key in wanted if key in known))[:2]
+    return shown or list(known)[:1]
+
+
+def _best(stages: Sequence[_Stage]) -> tuple[_Stage, float, Mapping[str, Any]] | None:
+    """The last validation that was the best so far, with its stage and update."""
+    for stage in reversed(stages):
+        marked = [(update, record) for update, record in sorted(stage.validations.items()) if record.get("best")]
+        if marked:
+            return stage, *marked[-1]
+    return None
+
+
+def _validation_figure(
+    stages: Sequence[_Stage], boundaries: Sequence[tuple[float, str]], finding: Finding | None
+) -> Figure | None:
+    shown = _shown_metrics(stages, finding)
+    lines = []
+    for index, key in enumerate(shown):
+        points: list[tuple[float, float | None]] = []
+        for stage in stages:
+            # A gap between stages: what happened there is no progress of one training.
+            points += [(points[-1][0], None)] if points else []
+            points += [
+                (update + stage.offset, as_number(record["valid"].get(key)))
+                for update, record in sorted(stage.validations.items())
+            ]
+        lines.append(Line(metric_label(key), points, index))
+    values = [value for line in lines for _, value in line.points if value is not None]
+    if not values:
+        return None
+    callouts, caption = [], ""
+    best = _best(stages)
+    if best is not None:
+        stage, update, record = best
+        for index, key in enumerate(shown):
+            value = as_number(record["valid"].get(key))
+            if value is not None:
+                callouts.append(Callout(update + stage.offset, value, number(value), index))
+        caption = f" Ringed: the best checkpoint, at update {count(update + stage.offset)}."
+    name = " and ".join(line.name for line in lines)
+    chart = line_chart(
+        lines,
+        x_title="Updates",
+        y_title="Validation" if len(lines) > 1 else f"{name}, validation",
+        description=f"{name} on the validation split against updates.{caption}",
+        names=[line.name for line in lines],
+        callouts=callouts,
+        boundaries=boundaries,
+        include_x=[0.0],
+    )
+    return Figure(chart, f"{name} on the validation split against optimizer updates.{caption}")
+
+
+def _summary(stages: Sequence[_Stage], history: Sequence[Mapping[str, Any]], finding: Finding | None) -> list[str]:
+    """How long it trained, and how validation and test compare."""
+    last = stages[-1]
+    total = last.offset + max(last.updates, default=0.0)
+    stage_names = f" in {len(stages)} stages ({', '.join(stage.name for stage in stages)})" if len(stages) > 1 else ""
+    seconds = [found for record in history if (found := as_number(record.get("seconds"))) is not None]
+    text = f"{plural(total, 'optimizer update')}{stage_names}"
+    text += f", {duration(max(seconds))}" if seconds else ""
+    text += "."
+    best = _best(stages)
+    key = finding.main if finding is not None else ""
+    value = as_number(best[2]["valid"].get(key)) if best is not None else None
+    if best is not None and finding is not None and value is not None:
+        text += (
+            f" The best checkpoint came at update {count(best[1] + best[0].offset)}: {metric_label(key)} "
+            f"{number(value, finding.decimals)} on validation; on test the model reaches "
+            f"{number(finding.model.test[key], finding.decimals)}."
+        )
+    return [text]

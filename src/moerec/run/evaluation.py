@@ -1,0 +1,50 @@
+"""Judge the saved model of a run again, from its own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from moerec.artifacts import ArtifactCache
+from moerec.errors import DatasetError
+from moerec.recommender import Recommender
+from moerec.run.folder import recipe_of
+from moerec.run.judge import Judge
+from moerec.run.prepare import prepare
+from moerec.run.retriever import training_identity
+from moerec.training.checkpoint import load_state
+
+
+def evaluate_run(
+    directory: Path, part: Literal["valid", "test"], artifacts: Path, console: Console, overrides: dict[str, Any]
+) -> dict[str, Any]:
+    """Metrics, intervals, slices and the protocol in words of a run's saved model.
+
+    Args:
+        directory: the run.
+        part: the part of its split to judge on.
+        artifacts: folder of derived data; the data set is prepared again if it is not there.
+        console: where progress goes.
+        overrides: fields of the recipe's evaluation to change, for instance `cutoffs` or `history`.
+
+    Raises:
+        DatasetError: the data set is not the one that the model knows.
+    """
+    recipe = recipe_of(directory)
+    if recipe.training.threads is not None:
+        torch.set_num_threads(recipe.training.threads)  # another number of threads changes the last bits
+    recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=overrides)})
+    prepared = prepare(recipe, ArtifactCache(artifacts), console)
+    recommender = Recommender.from_pretrained(directory)
+    last = load_state(directory / "checkpoints" / "last")
+    if last.identity != training_identity(recipe_of(directory), prepared):
+        raise DatasetError(
+            f"{directory}: the data have changed since this model was trained, and what it learned from may be test "
+            "events now; bring the old files back, or train again"
+        )
+    judge = Judge(recipe, prepared, part)
+    judged = judge.judge(recommender.model, recipe.name)
+    return {"name": recipe.name} | judge.summary(judged) | {"protocol": judge.words()}

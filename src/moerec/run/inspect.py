@@ -1,0 +1,121 @@
+"""Look at a user, an item, a run or its experts; plain data out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from moerec.errors import MoerecError
+from moerec.recommender import Recommender
+from moerec.run.folder import METRICS, MODEL, RECIPE
+
+
+def latest_run(runs: Path) -> Path:
+    """The most recent run of any name.
+
+    Raises:
+        MoerecError: there is none.
+    """
+    found = [link.resolve() for link in runs.glob("*/latest") if (link / RECIPE).is_file()]
+    if not found:
+        raise MoerecError(f"{runs}: no run here yet; start one with: moerec run RECIPE")
+    return max(found, key=lambda directory: (directory / RECIPE).stat().st_mtime)
+
+
+def model_of(directory: Path) -> Path:
+    """The folder whose model answers: the run, or a model folder that was given instead.
+
+    Raises:
+        MoerecError: the run has no model yet.
+    """
+    if (directory / RECIPE).is_file() and not (directory / MODEL).is_dir():
+        raise MoerecError(
+            f"{directory}: this run has no model yet; finish it with --resume, or name another one with --run"
+        )
+    return directory
+
+
+def run_metrics(directory: Path) -> dict[str, Any]:
+    """metrics.json of a finished run.
+
+    Raises:
+        MoerecError: the run is not finished, or this is no run.
+    """
+    path = directory / METRICS
+    if not path.is_file():
+        begun = (directory / RECIPE).is_file()
+        hint = "it is not finished; continue it with --resume" if begun else "this is no run folder"
+        raise MoerecError(f"{directory}: no {METRICS}: {hint}")
+    try:
+        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MoerecError(f"{path}: not valid JSON ({error}); remove it and go on with --resume") from None
+    return metrics
+
+
+def inspect_user(recommender: Recommender, user: str, k: int) -> dict[str, Any]:
+    """A user's history, oldest first, and what would be recommended now."""
+    history = recommender.history(user)
+    listed = recommender.recommend(users=[user], k=k)
+    return {
+        "user_id": user,
+        "events": len(history),
+        "history": history.to_dicts(),
+        "recommended": with_titles(recommender, listed),
+    }
+
+
+def inspect_item(recommender: Recommender, item: str, k: int) -> dict[str, Any]:
+    """An item's row of the catalogue, its gate weights, and what is most like it.
+
+    Raises:
+        MoerecError: the catalogue does not have it.
+    """
+    if item not in recommender.items["item_id"]:
+        raise MoerecError(f"the catalogue has no item '{item}'; give an id of the source, as `recommend` prints them")
+    similar = recommender.similar([item], k=k).rename({"item_id": "asked", "similar_item_id": "item_id"})
+    row = recommender.items.filter(recommender.items["item_id"] == item).to_dicts()[0]
+    return {
+        "item": row,
+        "experts": recommender.expert_weights([item])[0],
+        "similar": with_titles(recommender, similar.drop("asked")),
+    }
+
+
+def inspect_run(directory: Path) -> dict[str, Any]:
+    """What a run is and what came out: data, model, test metrics, best baseline, timing."""
+    metrics = run_metrics(directory)
+    retrieval = metrics["retrieval"]
+    baselines = retrieval.get("baselines", {})
+    best = max(baselines, key=lambda kind: baselines[kind].get("ndcg@10", 0.0)) if baselines else None
+    return {
+        "run": str(directory),
+        "name": metrics["name"],
+        "dataset": {key: metrics["dataset"][key] for key in ("name", "users", "items", "events")},
+        "model": metrics["model"],
+        "test": retrieval["test"],
+        "best_baseline": None if best is None else {best: baselines[best]},
+        "timing": metrics["timing"],
+    }
+
+
+def inspect_experts(directory: Path) -> dict[str, Any]:
+    """How the experts of a run's item tower are used.
+
+    Raises:
+        MoerecError: the model has no mixture.
+    """
+    experts: dict[str, Any] | None = run_metrics(directory).get("experts")
+    if experts is None:
+        raise MoerecError(f"{directory}: this model has no mixture; set retriever.item_tower.fusion: mixture")
+    return experts
+
+
+def with_titles(recommender: Recommender, frame: Any) -> list[dict[str, Any]]:
+    """Rows of a frame with item_id, with the catalogue's title where it has one."""
+    if "title" in recommender.items.columns:
+        titles = recommender.items.select("item_id", "title")
+        frame = frame.join(titles, on="item_id", how="left", maintain_order="left")
+    rows: list[dict[str, Any]] = frame.to_dicts()
+    return rows

@@ -1,0 +1,92 @@
+"""What a run would do: stages, artifacts to be made, parameters, and an estimate of time and memory."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from moerec.artifacts import ArtifactCache
+from moerec.devices import choose_device
+from moerec.models.roles import Retriever
+from moerec.recipe import Recipe
+from moerec.run.baselines import ALL_BASELINES, tuning_inputs
+from moerec.run.prepare import Prepared, dataset_inputs, modality_inputs, prepare
+from moerec.run.retriever import build_retriever, check_training
+from moerec.training.objective import RetrievalObjective
+from moerec.training.stages import StageConfig
+
+TIMED_UPDATES = 5
+
+
+def plan_run(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> dict[str, Any]:
+    """Describe a run without doing it.
+
+    Sizes and times need the data: where they are not prepared yet, they are left out and the plan says so.
+    """
+    device = choose_device(recipe.training.device)
+    dataset_of = dataset_inputs(recipe)
+    parts = {"data set": artifacts.exists("prepare", dataset_of)}
+    for name in recipe.modalities:
+        parts[f"modality {name}"] = artifacts.exists("modality", modality_inputs(recipe, name, dataset_of))
+    ready = all(parts.values())
+    for kind in ALL_BASELINES if recipe.baselines.kinds is None else recipe.baselines.kinds:
+        parts[f"baseline {kind}"] = artifacts.exists("baseline", tuning_inputs(recipe, kind, dataset_of))
+    plan: dict[str, Any] = {
+        "name": recipe.name,
+        "prepared": ready,
+        "artifacts": {name: "there" if found else "to be made" for name, found in parts.items()},
+        "settings_per_baseline": recipe.baselines.trials,
+        "stages": [
+            {"name": stage.name, "trains": list(stage.trains), "epochs": stage.epochs, "updates": stage.updates}
+            for stage in recipe.training.retriever
+        ],
+    }
+    if not ready:
+        plan["note"] = "parameters, time and memory can be told after `moerec prepare`"
+        return plan
+    if recipe.training.threads is not None:
+        torch.set_num_threads(recipe.training.threads)
+    prepared = prepare(recipe, artifacts, console)
+    check_training(recipe, prepared)
+    model = build_retriever(recipe, prepared).to(device)
+    plan["parameters"] = {
+        name: sum(parameter.numel() for parameter in child.parameters()) for name, child in model.named_children()
+    }
+    plan["parameters"]["all"] = sum(parameter.numel() for parameter in model.parameters())
+    objective = RetrievalObjective(model, prepared.train, torch.from_numpy(prepared.trained), recipe.seed)
+    for described, stage in zip(plan["stages"], recipe.training.retriever, strict=True):
+        described |= _stage_estimate(model, objective, stage)
+    plan["training_seconds"] = round(sum(described["seconds"] for described in plan["stages"]), 1)
+    plan["memory_mib"] = _memory_mib(model, prepared)
+    return plan
+
+
+def _stage_estimate(model: Retriever, objective: RetrievalObjective, stage: StageConfig) -> dict[str, Any]:
+    """Updates of a stage, and their time by the first few forward and backward passes."""
+    updates = stage.updates or sum(
+        -(-objective.batches_per_epoch(stage, epoch) // stage.accumulation) for epoch in range(stage.epochs or 0)
+    )
+    device = model.empty_history.device
+    seconds = []
+    for number, batch in enumerate(objective.epoch(stage, 0, 0)):
+        if number > TIMED_UPDATES:
+            break
+        started = time.perf_counter()
+        loss = objective.loss(stage, batch.to(device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - started)
+    model.zero_grad(set_to_none=True)
+    # The first pass warms up; the median of the others is what an update takes.
+    each = sorted(seconds[1:] or seconds)[len(seconds[1:]) // 2] if seconds else 0.0
+    return {"updates": updates, "seconds": round(each * stage.accumulation * updates, 1)}
+
+
+def _memory_mib(model: Retriever, prepared: Prepared) -> float:
+    """Parameters with gradient and two moments, and the item features; activations come on top."""
+    parameters = 4 * sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    table = prepared.table
+    features = 0 if table is None else sum(column.numel() * column.element_size() for column in table.columns.values())
+    return round((parameters + features) / 2**20, 1)

@@ -1,0 +1,90 @@
+"""What a training minimises: batches in, a summed loss and its number of targets out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from moerec.batches.histories import TrainHistories
+from moerec.batches.loader import SequenceLoader
+from moerec.batches.sequences import SequenceBatch
+from moerec.dataset.schema import FIRST_ITEM, PADDING
+from moerec.losses.retrieval import SeenItems
+from moerec.models.roles import Retriever
+from moerec.training.stages import StageConfig
+
+
+class Objective(Protocol):
+    """What the trainer needs to know of a task."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model to train."""
+
+    def batches_per_epoch(self, stage: StageConfig, epoch: int) -> int:
+        """Number of micro-batches of an epoch."""
+
+    def epoch(self, stage: StageConfig, epoch: int, start: int) -> Iterator[Any]:
+        """Micro-batches of an epoch from number `start` on; a function of (seed, epoch) alone."""
+
+    def loss(self, stage: StageConfig, batch: Any) -> Tensor:
+        """The summed loss of a micro-batch."""
+
+    def targets(self, batch: Any) -> int:
+        """How many targets a micro-batch sums over."""
+
+
+@dataclass(frozen=True)
+class RetrievalObjective:
+    """Next-item prediction: each event's vector should find the item that followed."""
+
+    model: Retriever
+    """The retriever in training."""
+    histories: TrainHistories
+    """The train events of all users."""
+    trained: Tensor
+    """[num_indices] bool: items with train events; others are never negatives, so cold items are not pushed away."""
+    seed: int
+    """Seed of the order of data."""
+
+    def _loader(self, stage: StageConfig) -> SequenceLoader:
+        return SequenceLoader(self.histories, self.model.max_length, stage.batch_size, self.seed, stage.windows)
+
+    def batches_per_epoch(self, stage: StageConfig, epoch: int) -> int:
+        """See `Objective`."""
+        return self._loader(stage).batches_per_epoch(epoch)
+
+    def epoch(self, stage: StageConfig, epoch: int, start: int) -> Iterator[SequenceBatch]:
+        """See `Objective`."""
+        return self._loader(stage).epoch(epoch, start)
+
+    def targets(self, batch: SequenceBatch) -> int:
+        """See `Objective`."""
+        assert batch.positives is not None
+        return int((batch.positives != PADDING).sum() + (0 if batch.first is None else (batch.first != PADDING).sum()))
+
+    def loss(self, stage: StageConfig, batch: SequenceBatch) -> Tensor:
+        """Summed loss over all events with a positive, and over the first events of users, predicted from nothing."""
+        assert batch.positives is not None
+        item_vectors = self.model.encode_items()  # [num_indices, D]
+        users = self.model.encode_events(batch, item_vectors)  # [T, D]
+        positives = batch.positives  # [T]
+        rows, places = batch.padded_index()  # [T], [T]
+        if batch.first is not None:
+            users = torch.cat([users, self.model.empty_history.expand(len(batch), -1)])  # [T + B, D]
+            positives = torch.cat([positives, batch.first])  # [T + B]
+            # A user's first event has met nothing, not even what is marked as earlier: there is nothing earlier.
+            rows = torch.cat([rows, torch.arange(len(batch), device=rows.device)])  # [T + B]
+            places = torch.cat([places, places.new_full((len(batch),), -1)])  # [T + B]
+        kept = positives >= FIRST_ITEM  # [T + B]
+        trained = self.trained.to(item_vectors.device)  # [num_indices]
+        row = trained.cumsum(0) - 1  # [num_indices] place of each trained item among the trained ones
+        seen = None
+        if stage.loss.exclude_seen:
+            first_seen = batch.first_seen(len(trained))[:, trained]
+            seen = SeenItems(first_seen, rows[kept], places[kept].to(torch.int16))
+        return stage.loss(users[kept], item_vectors[trained], row[positives[kept]], seen)

@@ -1,0 +1,208 @@
+"""The reference tells the truth: what it says about types, bounds and defaults is what recipes accept."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from moerec.cli import app
+from moerec.config import Config, implementations
+from moerec.errors import ConfigError
+from moerec.recipe import apply_override, parse_recipe
+from moerec.reference import RECIPE, as_markdown, as_text, inside, look_up, main, sections, told
+
+PAGE = Path(__file__).parents[1] / "docs/reference/recipe.md"
+KNOWN = sections(own=True)
+KEYS = [(section, key) for section in KNOWN for key in section.keys]
+IN_RECIPE = [(section, key) for section, key in KEYS if key.path]
+
+KINDS = implementations("source")
+MODALITIES = {
+    "text": {"fields": [{"column": "title"}]},
+    "image": {"column": "image", "folder": "x"},
+    "vectors": {"path": "x.npy", "ids": "x.csv"},
+}
+
+
+def base_recipe(section, key) -> dict:
+    """A recipe of a section's kind, in which the key can be left out."""
+    kind = [*section.name.split("."), ""][1]
+    source = kind if kind in KINDS else "synthetic"
+    modality = kind if kind in MODALITIES else "text"
+    # A picture is found by its column or in its folder; one of the two may be left out.
+    given = {name: value for name, value in MODALITIES[modality].items() if modality != "image" or name != key.name}
+    required = [entry.name for entry in look_up(f"dataset.{source}", KNOWN)[0].keys if entry.default is None]
+    return {
+        "name": "base",
+        "dataset": dict.fromkeys(required, "x") | {"source": source, "candidates": [{}]},
+        "modalities": {"chosen": {"kind": modality} | copy.deepcopy(given)},
+        "features": [{"name": "year", "kind": "dense"}],
+        "retriever": {"kind": kind if section.name.startswith("retriever.") else "sasrec"},
+        "training": {"retriever": [{"epochs": 3}]},
+    }
+
+
+def with_value(section, key, text: str) -> dict:
+    values = base_recipe(section, key)
+    apply_override(values, f"{key.path.replace('<name>', 'chosen')}={text}")
+    return values
+
+
+def names(entry) -> str:
+    return entry.name
+
+
+def test_the_committed_page_is_up_to_date(capsys):
+    assert main(["--check", str(PAGE)]) == 0, "python -m moerec.reference > docs/reference/recipe.md"
+
+
+def test_check_finds_an_old_page(tmp_path, capsys):
+    old = tmp_path / "recipe.md"
+    assert main(["--check", str(old)]) == 1
+    old.write_text(as_markdown().replace("`42`", "`43`"))
+    assert main(["--check", str(old)]) == 1
+    assert str(old) in capsys.readouterr().err
+    assert main([]) == 0
+    old.write_text(capsys.readouterr().out)
+    assert main(["--check", str(old)]) == 0
+
+
+def test_every_field_of_every_configuration_of_a_recipe_is_there():
+    told_of = {(section.name, key.name) for section, key in KEYS}
+    for role, parent in (("source", "dataset"), ("retriever", "retriever"), ("baseline", "baselines")):
+        for kind, value in implementations(role).items():
+            if not value.startswith("moerec."):
+                continue
+            (section,) = look_up(f"{parent}.{kind}")
+            module, _, name = value.partition(":")
+            config = getattr(__import__(module, fromlist=[name]), name)
+            assert issubclass(config, Config)
+            assert {(section.name, field) for field in config.model_fields} <= told_of
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS, ids=names)
+def test_each_key_is_told_in_plain_words(section, key):
+    assert len(key.meaning) > 8
+    assert key.meaning.endswith((".", "..."))
+    assert not re.search(r"class|typing|Literal|Optional|None|\bint\b|\bstr\b|Config", key.type)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [(section, key) for section, key in IN_RECIPE if key.default is not None and "section" not in key.type],
+    ids=names,
+)
+def test_writing_a_default_changes_nothing(section, key):
+    if key.name in ("epochs", "updates"):
+        pytest.skip("one of the two is given in every stage")
+    assert parse_recipe(with_value(section, key, key.default)) == parse_recipe(base_recipe(section, key))
+
+
+@pytest.mark.parametrize(("section", "key"), [pair for pair in IN_RECIPE if pair[1].default is None], ids=names)
+def test_a_required_key_cannot_be_left_out(section, key):
+    values = base_recipe(section, key)
+    place = values
+    *above, last = key.path.replace("<name>", "chosen").replace("[*]", ".0").split(".")
+    for part in above:
+        place = place[int(part)] if part.isdigit() else place[part]
+    del place[last]
+    with pytest.raises(ConfigError):
+        parse_recipe(values)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [pair for pair in IN_RECIPE if re.search("at least|above|at most|below|one of", pair[1].type)],
+    ids=names,
+)
+def test_what_lies_outside_of_the_bounds_is_refused(section, key):
+    beyond = []
+    for words, value in re.findall(r"(at least|above|at most|below) ([\d.,]+\d|\d)", key.type):
+        limit = float(value.replace(",", ""))
+        step = {"at least": -1, "above": 0, "at most": 1, "below": 0}[words]
+        beyond.append(int(limit + step) if "whole" in key.type else limit + step)
+    beyond += ["nothing-of-the-kind"] if "one of" in key.type else []
+    assert beyond
+    for value in beyond:
+        with pytest.raises(ConfigError):
+            parse_recipe(with_value(section, key, yaml.safe_dump(value)))
+
+
+def test_every_section_and_key_is_found_by_name_and_by_path():
+    names_of_sections = [section.name for section in KNOWN]
+    for section in KNOWN:
+        assert section in look_up(section.name, KNOWN)
+        assert not section.path or look_up(section.path, KNOWN)
+        for key in section.keys:
+            name = f"{section.name}.{key.name}"
+            found = look_up(name, KNOWN)
+            if name in names_of_sections:
+                assert [other.name for other in found] == [name]
+            else:
+                assert key in [other_key for other in found for other_key in other.keys]
+            assert not key.path or look_up(key.path.replace("[*]", "[0]"), KNOWN)
+    assert [section.name for section in look_up("retriever.item_tower", KNOWN)] == ["retriever.sasrec.item_tower"]
+    assert [key.path for section in look_up("epochs", KNOWN) for key in section.keys] == [
+        "training.retriever[*].epochs"
+    ]
+
+
+@given(st.data())
+def test_a_typo_gives_near_matches(data):
+    name = data.draw(st.sampled_from([section.name for section in KNOWN if len(section.name) > 7]))
+    place = data.draw(st.integers(0, len(name) - 1))
+    wrong = name[:place] + "q" + name[place + 1 :]
+    with pytest.raises(ConfigError, match="did you mean") as caught:
+        look_up(wrong, KNOWN)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.integers(60, 140))
+def test_lines_keep_to_the_width(width):
+    for section in KNOWN:
+        for line in as_text(section, width).split("\n")[2:]:
+            # A word that is longer than its column may stick out, a sentence may not.
+            assert len(line) <= width or len(line.split()[-1]) > width // 2
+
+
+def test_sections_know_what_is_inside_them():
+    assert inside(look_up("training")[0], KNOWN) == ["training.retriever"]
+    reached = {name for section in KNOWN for name in inside(section, KNOWN)}
+    assert reached == {section.name for section in KNOWN} - {RECIPE}
+    assert "training.retriever.loss" in told("training.retriever")
+    assert "Inside" not in told("training.retriever.epochs")
+
+
+def test_what_other_packages_bring_is_shown_but_not_documented(tmp_path, monkeypatch):
+    package = tmp_path / "other-0.1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 0.1\n")
+    (package / "entry_points.txt").write_text("[moerec.source]\nother = other_source:OtherConfig\n")
+    (tmp_path / "other_source.py").write_text(
+        "from moerec.config import Config\n"
+        "class OtherConfig(Config):\n"
+        "    '''Another source.'''\n"
+        "    where: str\n"
+        "    '''Where it is.'''\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (section,) = look_up("dataset.other")
+    assert [(key.name, key.default) for key in section.keys] == [("source", None), ("where", None)]
+    assert "other" in next(key.type for key in look_up("dataset")[0].keys if key.name == "source")
+    assert "dataset.other" not in [other.name for other in sections(own=True)]
+    assert as_markdown() == PAGE.read_text(encoding="utf-8")
+
+
+def test_the_command_prints_a_part_and_refuses_a_typo():
+    runner = CliRunner()
+    shown = runner.invoke(app, ["keys", "evaluation"])
+    assert shown.exit_code == 0
+    assert "cutoffs" in shown.output
+    assert "Name of the run" in runner.invoke(app, ["keys"]).output
+    assert isinstance(runner.invoke(app, ["keys", "evalution"]).exception, ConfigError)
