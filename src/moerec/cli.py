@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import re
+import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -335,8 +337,22 @@ def main() -> None:
     """Run a command; a mistake of the user is one line and exit status 2, Ctrl-C is 130."""
     _show_notes()
     try:
+        status = _outcome()
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    finally:
+        # The outcome stands: Ctrl-C while Python shuts down would turn it into a death by signal.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    if status == INTERRUPTED:
+        _console().print(f"interrupted; what was finished is kept: {GO_ON}", soft_wrap=True)
+    sys.exit(status)
+
+
+def _outcome() -> int:
+    try:
         status = app(prog_name="moerec", standalone_mode=False) or 0
         sys.stdout.flush()
+        return int(status)
     except MoerecError as error:
         _stop(str(error))
     except click.exceptions.NoArgsIsHelpError as error:
@@ -345,7 +361,7 @@ def main() -> None:
         command = "moerec" if error.ctx is None else error.ctx.command_path
         _stop(f"{_once(error.format_message())} (see {command} --help)", error.exit_code)
     except click.Abort:
-        status = INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone, as with `| head`; what is left is not wanted.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -353,9 +369,6 @@ def main() -> None:
     except OSError as error:
         # A full disk, a folder that may not be written to: nothing that a traceback would explain.
         _stop(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-    if status == INTERRUPTED:
-        _console().print(f"interrupted; what was finished is kept: {GO_ON}", soft_wrap=True)
-    sys.exit(status)
 
 
 INTERRUPTED = 130

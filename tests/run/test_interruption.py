@@ -245,3 +245,24 @@ def test_stopping_again_and_again_still_arrives(debug_run: Path, tmp_path: Path,
     assert attempt > 1, "it was stopped at least once"
     assert without_time(tmp_path / "run") == without_time(debug_run / "run")
     assert history(tmp_path / "run") == history(debug_run / "run")
+
+
+def test_a_stop_while_python_shuts_down_leaves_the_outcome(tmp_path: Path) -> None:
+    """The work is done and said to be done; the status must not tell another story."""
+    program = (
+        "import atexit, sys, time\n"
+        "atexit.register(lambda: (print('shutting down', flush=True), time.sleep(2)))\n"
+        "sys.argv = ['moerec', 'keys']\n"
+        "from moerec.cli import main\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line == "shutting down\n":
+            break
+    process.send_signal(signal.SIGINT)
+    status, err = finish(process)
+    assert (status, err) == (0, "")
