@@ -1,6 +1,7 @@
 """The roles of a model; evaluation, training and serving know only these.
 
-Shape letters: B sequences, T events of all sequences together, N items, D width of the shared vector space.
+Shape letters: B sequences or examples, T events of all sequences together, N items, D width of the shared vector
+space, E experts.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.batches.sequences import SequenceBatch
 from moerec.config import Config
 from moerec.models.item_tower import ItemTower
+from moerec.tasks import TaskConfig
 
 
 class Scorer(ABC):
@@ -91,3 +94,28 @@ class Retriever(nn.Module, Scorer):
         if candidates is None:
             return users @ vectors.T  # [B, num_indices]
         return torch.einsum("bd,bnd->bn", users, vectors[candidates])
+
+
+class Ranker(nn.Module, ABC):
+    """Predicts several tasks of an example: one user, one item, one moment."""
+
+    config: Config
+    """What the model was built from; `config.build(schema, tasks, statistics)` makes another of the same shape."""
+    schema: ExampleSchema
+    """The inputs that it reads."""
+    tasks: tuple[TaskConfig, ...]
+    """What it predicts."""
+
+    @abstractmethod
+    def forward(self, batch: ExampleBatch) -> dict[str, Tensor]:
+        """Per task [B]: the logit of a binary task, the number of a regression in the label's own unit."""
+
+    @abstractmethod
+    def gate_weights(self, batch: ExampleBatch) -> dict[str, Tensor]:
+        """Per task the weights [B, E] of the experts; empty for a model without gates."""
+
+    def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:
+        """Per task [B]: a probability or a number."""
+        types = {task.name: task.type for task in self.tasks}
+        outputs = self(batch)
+        return {name: torch.sigmoid(out) if types[name] == "binary" else out for name, out in outputs.items()}
