@@ -36,7 +36,7 @@ from moerec.run.folder import environment
 from moerec.run.judge import Judge
 from moerec.run.prepare import Prepared, prepare
 from moerec.training.objective import RetrievalObjective
-from moerec.training.stages import StageConfig
+from moerec.training.stages import RetrieverStageConfig
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "speed.json"
@@ -115,7 +115,7 @@ def our_round(prepared: Prepared, histories: TrainHistories, *, exclude_seen: bo
     )
     model: SASRec = config.build(trained).train()
     objective = RetrievalObjective(model, histories, trained, seed=0)
-    stage = StageConfig(epochs=1, batch_size=BATCH, windows="last", loss={"exclude_seen": exclude_seen})
+    stage = RetrieverStageConfig(epochs=1, batch_size=BATCH, windows="last", loss={"exclude_seen": exclude_seen})
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
     def run() -> tuple[int, float]:

@@ -1,11 +1,11 @@
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from moerec import config as module
-from moerec.config import Config, discover, implementations, validate
+from moerec.config import Config, Discovered, discover, gathered, implementations, kind_of, validate
 from moerec.errors import ConfigError, MoerecError
 
 
@@ -36,9 +36,30 @@ class ModelConfig(Config):
     """Several with names."""
 
 
-def refusal(values: dict[str, Any], where: str = "") -> str:
+class SectionConfig(Config):
+    model: Annotated[SerializeAsAny[Config], Discovered("model", "section", beside="kind")]
+    """The model, its keys beside those of the section."""
+    trials: int = 1
+    """The section's own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, values: Any) -> Any:
+        return gathered(cls, values)
+
+
+class HolderConfig(Config):
+    one: Annotated[SerializeAsAny[Config] | None, Discovered("model", "one")] = None
+    """One model, or none."""
+    several: Annotated[dict[str, SerializeAsAny[Config]], Discovered("model", "several")] = Field(default={})
+    """Several with names."""
+    section: SectionConfig | None = None
+    """A section."""
+
+
+def refusal(values: dict[str, Any], where: str = "", config_type: type[Config] = ModelConfig) -> str:
     with pytest.raises(ConfigError) as caught:
-        validate(ModelConfig, values, where)
+        validate(config_type, values, where)
     assert "\n" not in str(caught.value), "one line"
     assert isinstance(caught.value, MoerecError)
     return str(caught.value)
@@ -132,6 +153,55 @@ def test_a_wrong_kind_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         discover("model", values, "recipe.model")
     assert str(caught.value) == message
+
+
+@pytest.mark.usefixtures("points")
+def test_a_marked_field_holds_the_kind_that_is_named() -> None:
+    small, large = {"kind": "small", "epochs": 3}, {"kind": "large", "width": 5}
+    made = validate(HolderConfig, {"one": small, "several": {"a": large, "b": small}})
+    assert made.one == StageConfig(epochs=3)
+    assert made.several == {"a": ModelConfig(width=5), "b": StageConfig(epochs=3)}
+    assert validate(HolderConfig, {"one": None}) == HolderConfig()
+    # A configuration is kept as it is, and dumped with all its keys.
+    assert HolderConfig(one=made.one, several=made.several) == made
+    assert made.model_dump()["several"]["b"] == {"epochs": 3, "rate": 0.1}
+    assert kind_of("model", made.several["a"]) == "large"
+
+
+@pytest.mark.usefixtures("points")
+def test_keys_of_the_kind_are_told_from_those_of_the_section() -> None:
+    flat = {"kind": "small", "epochs": 3, "trials": 2}
+    made = validate(SectionConfig, flat)
+    assert (made.trials, made.model) == (2, StageConfig(epochs=3))
+    assert validate(SectionConfig, {"model": {"kind": "small", "epochs": 3}, "trials": 2}) == made
+    assert SectionConfig(model=StageConfig(epochs=3), trials=2) == made
+    assert flat == {"kind": "small", "epochs": 3, "trials": 2}, "what was given stays as it was"
+
+
+@pytest.mark.usefixtures("points")
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"one": {"epochs": 3}}, "one.kind: this key is required; known kinds: large, small"),
+        ({"one": {"kind": "small", "epoch": 3}}, "one.epoch: unknown key; did you mean 'epochs'?"),
+        ({"one": 3}, "one: expected keys and values, got 3"),
+        ({"several": [3]}, "several: expected keys and values, got [3]"),
+        ({"several": {"a": 3}}, "several.a: expected keys and values, got 3"),
+        ({"several": {"a": {"kind": "smal"}}}, "several.a.kind: unknown model 'smal'; did you mean 'small'?"),
+        ({"several": {"a": {"kind": "small", "epoch": 3}}}, "several.a.epoch: unknown key; did you mean 'epochs'?"),
+        ({"section": 3}, "section: expected keys and values, got 3"),
+        ({"section": {}}, "section.kind: this key is required; known kinds: large, small"),
+        ({"section": {"knd": "small"}}, "section.knd: unknown key; did you mean 'kind'?"),
+        ({"section": {"kind": "small", "epoch": 3}}, "section.epoch: unknown key; did you mean 'epochs'?"),
+        ({"section": {"kind": "small", "trails": 3}}, "section.trails: unknown key; did you mean 'trials'?"),
+        ({"section": {"kind": "small", "width": 3}}, "section.width: unknown key; known keys: epochs, rate, trials"),
+        ({"section": {"kind": "small", "model": 3}}, "section.model: unknown key; known keys: epochs, rate, trials"),
+        ({"section": {"kind": "small", "epochs": 0}}, "section.epochs: epochs must be at least 1"),
+        ({"section": {"model": {"kind": "small"}, "epochs": 3}}, "section.epochs: unknown key; "),
+    ],
+)
+def test_a_mistake_in_a_marked_field_is_told_with_its_path(values: dict[str, Any], says: str) -> None:
+    assert refusal(values, config_type=HolderConfig).startswith(says)
 
 
 def test_the_package_offers_its_own_implementations() -> None:

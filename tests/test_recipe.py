@@ -1,6 +1,7 @@
 """Recipes: strict YAML, one-line refusals with the path of the key, overrides, and plain data that gives them back."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moerec.errors import ConfigError
+from moerec.ranking_recipe import MOST_FORMULAS, TwoStageConfig
 from moerec.recipe import Recipe, apply_override, load_recipe, parse_recipe, plain_recipe
+from moerec.tasks import TaskConfig
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -34,21 +37,40 @@ training:
 """
 
 
-def base() -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(BASE)
+RANKED = (
+    BASE
+    + """
+  ranker:
+    - {epochs: 2, learning_rate: 2e-3}
+causal_features:
+  users: {kind: user_statistics, labels: [rating]}
+  texts: {kind: similarity, modality: text}
+ranker:
+  kind: mmoe
+  experts: 3
+  history: 5
+  tasks:
+    - {name: like, label: rating, at_least: 4}
+    - {name: rating, type: regression, label: rating}
+"""
+)
+
+
+def base(text: str = BASE) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(text)
     return values
 
 
-def changed(*overrides: str) -> Recipe:
-    values = base()
+def changed(*overrides: str, text: str = BASE) -> Recipe:
+    values = base(text)
     for override in overrides:
         apply_override(values, override)
     return parse_recipe(values, "base.yaml")
 
 
-def refusal(*overrides: str) -> str:
+def refusal(*overrides: str, text: str = BASE) -> str:
     with pytest.raises(ConfigError) as caught:
-        changed(*overrides)
+        changed(*overrides, text=text)
     message = str(caught.value)
     assert "\n" not in message, "one line"
     return message
@@ -92,7 +114,9 @@ def refused_file(tmp_path: Path, text: str | bytes) -> str:
         ("just words", ": a recipe is a mapping of keys"),
         (b"name: caf\xe9\n", ": not a UTF-8 text file (invalid continuation byte at byte 9)"),
         (b"\xff\xfe\x00n", ": not a UTF-8 text file"),
-        ("name: a\n", ": dataset: this key is required (and 1 more)"),
+        ("name: a\n", ": dataset: this key is required"),
+        ("seed: 1\n", ": name: this key is required (and 1 more)"),
+        ("name: a\ndataset: {source: synthetic}\n", ": the recipe has no model; add retriever: or ranker:"),
         ("1: 2\n", ": "),
         ("[" * 3000, ": a part of it contains itself, or is nested too deeply"),
     ],
@@ -237,8 +261,13 @@ def test_a_long_wrong_value_is_cut() -> None:
         (["features[0].name=id"], "'id' is the name of the item's own embedding"),
         (["features[0].name=a.b"], "features[0]: 'a.b' cannot name a feature or a modality"),
         (["modalities.text=", "modalities={'': {kind: text, fields: [title]}}"], "'' cannot name a feature"),
-        (["features[0].side=user"], "feature 'genres': a retriever reads categorical, multi and dense features"),
-        (["features[0].kind=vector"], "feature 'genres': a retriever reads"),
+        (["features[0].side=user"], "feature 'genres': only a ranker reads columns of users, and there is none"),
+        (["features[0].side=context"], "feature 'genres': categorical, multi and dense columns of items and users"),
+        (["features[0].kind=vector"], "feature 'genres': categorical, multi and dense columns of items and users"),
+        (["retriever=null"], "the recipe has no model; add retriever: or ranker:"),
+        (["causal_features.a={kind: clock}"], "causal_features: only a ranker uses this, and the recipe has none"),
+        (["two_stage.use=never"], "two_stage: only a ranker uses this, and the recipe has none; add ranker:"),
+        (["ranking_baselines.kinds=[]"], "ranking_baselines: only a ranker uses this, and the recipe has none"),
         (["retriever.item_tower.features=[gnres]"], "retriever.item_tower.features: no item feature 'gnres'; did you"),
         (["retriever.item_tower={use_id: false, features: []}"], "retriever.item_tower: an item needs an id or a"),
         (["retriever.item_tower.use_id=false", "features=[]", "modalities={}"], "retriever.item_tower.use_id: false"),
@@ -261,6 +290,129 @@ def test_a_long_wrong_value_is_cut() -> None:
 )
 def test_a_contradiction_is_refused_before_any_work(overrides: list[str], says: str) -> None:
     assert refusal(*overrides).startswith(f"base.yaml: {says}")
+
+
+# --- the ranker
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("ranker.expert=3", "ranker.expert: unknown key; did you mean 'experts'?"),
+        ("ranker.histroy=3", "ranker.histroy: unknown key; did you mean 'history'?"),
+        ("ranker.zzz=3", "ranker.zzz: unknown key; known keys: dropout, embedding_dropout, "),
+        ("ranker.hidden=[8]", "ranker.hidden: unknown key; "),
+        ("ranker.kind=mmeo", "ranker.kind: unknown ranker 'mmeo'; did you mean 'mmoe'?"),
+        ("ranker={tasks: []}", "ranker.kind: this key is required; known kinds: mmoe, "),
+        ("ranker={knd: mmoe, tasks: []}", "ranker.knd: unknown key; did you mean 'kind'?"),
+        ("ranker=mmoe", "ranker: expected keys and values, got 'mmoe'"),
+        ("ranker={kind: mmoe}", "ranker.tasks: this key is required"),
+        ("ranker.experts=0", "ranker.experts: Input should be greater than or equal to 1, got 0"),
+        ("ranker.head_hidden=[8, 0]", "ranker.head_hidden[1]: Input should be greater than 0, got 0"),
+        ("ranker.negatives.cuont=3", "ranker.negatives.cuont: unknown key; did you mean 'count'?"),
+        ("ranker.tasks=[]", "ranker: name at least one task"),
+        ("ranker.tasks[0].nmae=x", "ranker.tasks[0].nmae: unknown key; did you mean 'name'?"),
+        ("ranker.tasks[1].name=like", "ranker: tasks need different names, got like, like"),
+        ("ranker.tasks[0].label=null", "ranker.tasks[0]: without a label a task is whether the user met the item"),
+        ("ranker.tasks[*].weight=0", "ranker: every task has the weight 0"),
+        ("causal_features=[clock]", "causal_features: expected keys and values, got ['clock']"),
+        ("causal_features.users=clock", "causal_features.users: expected keys and values, got 'clock'"),
+        (
+            "causal_features.users.kind=clok",
+            "causal_features.users.kind: unknown feature 'clok'; did you mean 'clock'?",
+        ),
+        ("causal_features.x={top: 3}", "causal_features.x.kind: this key is required; known kinds: category_shares, "),
+        ("causal_features.users.lables=[a]", "causal_features.users.lables: unknown key; did you mean 'labels'?"),
+        ("causal_features.users.recent_events=0", "causal_features.users.recent_events: Input should be greater than"),
+        ("causal_features.a.b={kind: clock}", "causal_features.a.kind: this key is required"),
+        ("causal_features={a b: {kind: clock}}", "'a b' cannot name a feature"),
+        ("ranking_baselines.kinds=[maens]", "ranking_baselines.kinds: unknown ranking baseline 'maens'; did you mean"),
+        ("ranking_baselines.kinds=[means, means]", "ranking_baselines.kinds: 'means' is named twice"),
+        ("ranking_baselines.siblings=[singletask]", "ranking_baselines.siblings: unknown ranker 'singletask'; did you"),
+        ("two_stage.fromula={}", "two_stage.fromula: unknown key; did you mean 'formula'?"),
+        ("two_stage.formula=[1]", "two_stage.formula: expected keys and values, got [1]"),
+        ("two_stage.formula={like: many}", "two_stage.formula.like: expected a list, got 'many'"),
+        ("two_stage.formula={like: []}", "two_stage: formula: each part needs at least one weight"),
+        ("training.ranker=[]", "training: ranker needs at least one stage"),
+        ("training.ranker[0].loss={}", "training.ranker[0].loss: unknown key; "),
+    ],
+)
+def test_a_mistake_in_the_ranker_is_refused_with_its_path(override: str, says: str) -> None:
+    assert refusal(override, text=RANKED).startswith(f"base.yaml: {says}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["two_stage.formula={lkie: 1}"], "two_stage.formula: no task 'lkie'; did you mean 'like'?"),
+        (["two_stage.formula={zzz: 1}"], "two_stage.formula: no task 'zzz'; known: like, rating, retrieval"),
+        (["training.ranker_metric=like/acu"], "training.ranker_metric: validation gives no 'like/acu'; did you mean "),
+        (["training.ranker_metric=like/rmse"], "training.ranker_metric: validation gives no 'like/rmse'; did you mean"),
+        (["training.ranker_metric=zzz"], "training.ranker_metric: validation gives no 'zzz'; known: like/"),
+        (["dataset.split.kind=ratio"], "dataset.split: a ranker's features see what was before, so its split must be"),
+        (["features[0].name=user_count"], "two inputs of the ranker have the name 'user_count'; rename one"),
+        (["modalities.user_count={kind: image, folder: x}"], "two inputs of the ranker have the name 'user_count'"),
+        (["causal_features.more={kind: user_statistics}"], "two inputs of the ranker have the name 'user_count'"),
+        (["features[0].name=history"], "two inputs of the ranker have the name 'history'; rename one"),
+        (["causal_features.texts.modality=txt"], "causal_features.texts.modality: no modality 'txt'; did you mean"),
+        (["modalities={}"], "causal_features.texts.modality: no modality 'text'; the recipe has none"),
+    ],
+)
+def test_a_contradiction_with_the_ranker_is_refused_before_any_work(overrides: list[str], says: str) -> None:
+    assert refusal(*overrides, text=RANKED).startswith(f"base.yaml: {says}")
+
+
+def test_the_keys_of_the_ranker_stand_beside_its_kind_or_inside() -> None:
+    flat, nested = base(RANKED), base(RANKED)
+    nested["ranker"]["model"] = {key: nested["ranker"].pop(key) for key in ("kind", "experts")}
+    assert parse_recipe(flat) == parse_recipe(nested)
+    assert parse_recipe(flat).ranker.model.experts == 3
+    nested["ranker"]["experts"] = 3
+    with pytest.raises(ConfigError, match=r"ranker\.experts: unknown key"):
+        parse_recipe(nested)
+
+
+def test_a_recipe_may_rank_without_retrieving() -> None:
+    recipe = changed("retriever=null", "features[1]={name: age, kind: dense, side: user}", text=RANKED)
+    assert recipe.retriever is None
+    assert [spec.side for spec in recipe.features] == ["item", "user"]
+    # What only judges a retriever is not read.
+    assert changed("retriever=", "training.metric=x", text=RANKED).ranker is not None
+
+
+def test_an_item_tower_cannot_read_a_column_of_users() -> None:
+    overrides = ["features[1].side=user", "retriever.item_tower.features=[year]"]
+    says = "base.yaml: retriever.item_tower.features: no item feature 'year'; known: "
+    assert refusal(*overrides, text=RANKED).startswith(says)
+
+
+def test_one_weight_equals_a_list_of_one() -> None:
+    listed = changed("two_stage.formula={retrieval: [1], like: [0, 0.5]}", text=RANKED)
+    assert changed("two_stage.formula={retrieval: 1, like: [0, 0.5]}", text=RANKED) == listed
+    assert listed.two_stage.formulas(()) == [{"retrieval": 1.0, "like": weight} for weight in (0.0, 0.5)]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
+def test_too_many_formulas_are_refused_without_making_them(lengths: list[int]) -> None:
+    formula = {f"task{number}": tuple(range(length)) for number, length in enumerate(lengths)}
+    count = math.prod(lengths)
+    if count <= MOST_FORMULAS:
+        assert len(TwoStageConfig(formula=formula).formulas(())) == count
+    else:
+        with pytest.raises(ValueError, match=f"{count:,} combinations of weights are too many; name at most"):
+            TwoStageConfig(formula=formula)
+
+
+@given(st.lists(st.sampled_from(["binary", "regression"]), max_size=40))
+def test_the_formulas_by_default_are_few_and_about_binary_tasks(types: list[str]) -> None:
+    tasks = tuple(TaskConfig(name=f"task{n}", type=each, label="x") for n, each in enumerate(types))
+    formulas = TwoStageConfig().formulas(tasks)
+    assert 1 <= len(formulas) <= MOST_FORMULAS
+    binary = [task.name for task in tasks if task.type == "binary"]
+    assert all(set(formula) == {"retrieval", *binary} for formula in formulas)
+    if binary:
+        assert any(all(formula.values()) for formula in formulas), "one formula hears every task"
 
 
 # --- overrides
@@ -427,3 +579,71 @@ def test_any_recipe_comes_back_from_plain_data(
     again = parse_recipe(yaml.safe_load(yaml.safe_dump(plain_recipe(recipe))))
     assert again == recipe
     assert plain_recipe(again) == plain_recipe(recipe)
+
+
+causal_features = st.dictionaries(
+    st.sampled_from(["first", "second"]),
+    st.one_of(
+        st.just({"kind": "user_statistics", "labels": ["rating"], "recent_days": [3]}),
+        st.just({"kind": "clock", "time_zone": "Europe/Berlin"}),
+        st.just({"kind": "similarity", "modality": "text", "label": "rating", "at_least": 4}),
+        st.just({"kind": "category_shares", "column": "genres", "separator": None}),
+    ),
+    # The outputs of two of a kind have the same names.
+).filter(lambda features: len({feature["kind"] for feature in features.values()}) == len(features))
+rankers = st.one_of(
+    st.fixed_dictionaries(
+        {"kind": st.just("mmoe")}, optional={"experts": st.integers(1, 5), "temperature": st.floats(0.1, 9.0)}
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["shared_bottom", "single_task"])},
+        optional={"hidden": st.lists(st.integers(1, 64), max_size=2), "history_pooling": st.just("mean")},
+    ),
+)
+tasks = st.lists(
+    st.sampled_from(
+        [
+            {"name": "like", "label": "rating", "at_least": 4},
+            {"name": "rating", "type": "regression", "label": "rating", "loss": "huber", "weight": 0.5},
+            {"name": "met", "population": "reviews+negatives"},
+        ]
+    ),
+    unique_by=lambda task: task["name"],
+    min_size=1,
+)
+weights = st.one_of(st.floats(0, 9), st.lists(st.floats(0, 9), min_size=1, max_size=4))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), rankers, tasks, causal_features, st.booleans())
+def test_any_recipe_with_a_ranker_comes_back_from_plain_data(
+    data: st.DataObject,
+    ranker: dict[str, Any],
+    tasks: list[dict[str, Any]],
+    features: dict[str, Any],
+    retrieves: bool,
+) -> None:
+    names = st.sampled_from(["retrieval", *(task["name"] for task in tasks)])
+    settings_of_ranker = {"use_user_id": st.booleans(), "history": st.integers(0, 9), "trials": st.integers(1, 9)}
+    negatives = st.fixed_dictionaries({"count": st.integers(1, 9), "sampling": st.just("popularity")})
+    values = base() | {
+        "ranker": ranker
+        | {"tasks": tasks}
+        | data.draw(st.fixed_dictionaries({}, optional=settings_of_ranker | {"negatives": negatives})),
+        "causal_features": features,
+        "two_stage": {"formula": data.draw(st.dictionaries(names, weights)), "use": "always"},
+        "ranking_baselines": {"kinds": ["means"], "siblings": ["single_task"], "trials": 2},
+    }
+    values["features"].append({"name": "age", "kind": "dense", "side": "user", "transform": "quantile"})
+    values["training"] |= {"ranker": [{"updates": 5}], "ranker_metric": "selection"}
+    if not retrieves:
+        values["retriever"] = None
+        if "two_stage" in values:
+            with pytest.raises(ConfigError, match="no candidates to rank without a retriever"):
+                parse_recipe(values | {"two_stage": {"candidates": 7}})
+            del values["two_stage"]
+    recipe = parse_recipe(values)
+    again = parse_recipe(yaml.safe_load(yaml.safe_dump(plain_recipe(recipe))))
+    assert again == recipe
+    assert plain_recipe(again) == plain_recipe(recipe)
+    assert set(ranker) <= set(plain_recipe(recipe)["ranker"]), "the model's keys stand beside its kind"

@@ -1,18 +1,21 @@
 """The reference tells the truth: what it says about types, bounds and defaults is what recipes accept."""
 
+import contextlib
 import copy
 import re
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from moerec.cli import app
 from moerec.config import Config, implementations
 from moerec.errors import ConfigError
+from moerec.models.baselines.base import Choice, Range
+from moerec.models.ranking_baselines import MeansConfig
 from moerec.recipe import apply_override, parse_recipe
 from moerec.reference import RECIPE, as_markdown, as_text, inside, look_up, main, sections, told
 
@@ -20,8 +23,15 @@ PAGE = Path(__file__).parents[1] / "docs/reference/recipe.md"
 KNOWN = sections(own=True)
 KEYS = [(section, key) for section in KNOWN for key in section.keys]
 IN_RECIPE = [(section, key) for section, key in KEYS if key.path]
+ROLES = [
+    ("source", "dataset"),
+    ("feature", "causal_features"),
+    ("retriever", "retriever"),
+    ("baseline", "baselines"),
+    ("ranker", "ranker"),
+    ("ranking_baseline", "ranking_baselines"),
+]
 
-KINDS = implementations("source")
 MODALITIES = {
     "text": {"fields": [{"column": "title"}]},
     "image": {"column": "image", "folder": "x"},
@@ -31,20 +41,39 @@ MODALITIES = {
 
 def base_recipe(section, key) -> dict:
     """A recipe of a section's kind, in which the key can be left out."""
-    kind = [*section.name.split("."), ""][1]
-    source = kind if kind in KINDS else "synthetic"
-    modality = kind if kind in MODALITIES else "text"
+
+    def chosen(place: str, kinds, otherwise: str) -> str:
+        """The kind that the section is about, or another."""
+        kind = section.name.removeprefix(f"{place}.").split(".")[0]
+        return kind if section.name != kind and kind in kinds else otherwise
+
+    source = chosen("dataset", implementations("source"), "synthetic")
+    modality = chosen("modalities", MODALITIES, "text")
     # A picture is found by its column or in its folder; one of the two may be left out.
     given = {name: value for name, value in MODALITIES[modality].items() if modality != "image" or name != key.name}
-    required = [entry.name for entry in look_up(f"dataset.{source}", KNOWN)[0].keys if entry.default is None]
-    return {
+    feature = chosen("causal_features", implementations("feature"), "clock")
+    task = {"name": "like", "label": "rating"}
+    if key.path == "ranker.tasks[*].label":
+        task = {"name": "met", "population": "reviews+negatives"}
+    recipe = {
         "name": "base",
-        "dataset": dict.fromkeys(required, "x") | {"source": source, "candidates": [{}]},
+        "dataset": dict.fromkeys(required(f"dataset.{source}"), "x") | {"source": source, "candidates": [{}]},
         "modalities": {"chosen": {"kind": modality} | copy.deepcopy(given)},
         "features": [{"name": "year", "kind": "dense"}],
-        "retriever": {"kind": kind if section.name.startswith("retriever.") else "sasrec"},
-        "training": {"retriever": [{"epochs": 3}]},
+        "causal_features": {"chosen": dict.fromkeys(required(f"causal_features.{feature}"), "chosen")},
+        "retriever": {"kind": chosen("retriever", implementations("retriever"), "sasrec")},
+        "ranker": {"kind": chosen("ranker", implementations("ranker"), "mmoe"), "tasks": [task]},
+        "training": {"retriever": [{"epochs": 3}], "ranker": [{"epochs": 3}]},
     }
+    recipe["causal_features"]["chosen"]["kind"] = feature
+    if key.path == "retriever":
+        del recipe["retriever"]
+    return recipe
+
+
+def required(name: str) -> list[str]:
+    """The keys of a section that a recipe must have."""
+    return [entry.name for entry in look_up(name, KNOWN)[0].keys if entry.default is None]
 
 
 def with_value(section, key, text: str) -> dict:
@@ -74,7 +103,7 @@ def test_check_finds_an_old_page(tmp_path, capsys):
 
 def test_every_field_of_every_configuration_of_a_recipe_is_there():
     told_of = {(section.name, key.name) for section, key in KEYS}
-    for role, parent in (("source", "dataset"), ("retriever", "retriever"), ("baseline", "baselines")):
+    for role, parent in ROLES:
         for kind, value in implementations(role).items():
             if not value.startswith("moerec."):
                 continue
@@ -111,7 +140,7 @@ def test_a_required_key_cannot_be_left_out(section, key):
     for part in above:
         place = place[int(part)] if part.isdigit() else place[part]
     del place[last]
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=rf"\b{last}\b"):
         parse_recipe(values)
 
 
@@ -129,8 +158,33 @@ def test_what_lies_outside_of_the_bounds_is_refused(section, key):
     beyond += ["nothing-of-the-kind"] if "one of" in key.type else []
     assert beyond
     for value in beyond:
-        with pytest.raises(ConfigError):
-            parse_recipe(with_value(section, key, yaml.safe_dump(value)))
+        written = [value] if key.type.startswith("list of") else value
+        with pytest.raises(ConfigError, match=rf"\b{key.name}\b"):
+            parse_recipe(with_value(section, key, yaml.safe_dump(written)))
+
+
+def test_null_is_accepted_exactly_where_the_type_says_so():
+    # One of epochs and updates is given; without a ranker much else must go; candidates tell in words what null is.
+    special = ("epochs", "updates", "ranker", "candidates")
+    for section, key in IN_RECIPE:
+        if key.name not in special and "section" not in key.type:
+            says_so = pytest.raises(ConfigError, match=rf"\b{key.name}\b")
+            with contextlib.nullcontext() if "null" in key.type else says_so:
+                parse_recipe(with_value(section, key, "null"))
+
+
+def test_what_tuning_tries_is_told(monkeypatch):
+    tried = {
+        "offsets": Choice(("both", "both", "items")),
+        "rounds": Choice((1, 3)),
+        "item_shrinkage": Range(0.5, 2000, log=True),
+    }
+    monkeypatch.setattr(MeansConfig, "search_space", classmethod(lambda cls: tried))
+    told_of = {key.name: key.meaning for key in look_up("ranking_baselines.means")[0].keys}
+    assert told_of["offsets"].endswith(" Tuning tries both (2 of 3), items (1 of 3).")
+    assert told_of["rounds"].endswith(" Tuning tries 1, 3.")
+    assert told_of["item_shrinkage"].endswith(" Tuning tries 0.5 to 2,000, evenly in the logarithm.")
+    assert "Tuning" not in told_of["user_shrinkage"]
 
 
 def test_every_section_and_key_is_found_by_name_and_by_path():
@@ -148,10 +202,12 @@ def test_every_section_and_key_is_found_by_name_and_by_path():
             assert not key.path or look_up(key.path.replace("[*]", "[0]"), KNOWN)
     assert [section.name for section in look_up("retriever.item_tower", KNOWN)] == ["retriever.sasrec.item_tower"]
     assert [key.path for section in look_up("epochs", KNOWN) for key in section.keys] == [
-        "training.retriever[*].epochs"
+        "training.retriever[*].epochs",
+        "training.ranker[*].epochs",
     ]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_typo_gives_near_matches(data):
     name = data.draw(st.sampled_from([section.name for section in KNOWN if len(section.name) > 7]))
@@ -163,6 +219,7 @@ def test_a_typo_gives_near_matches(data):
     assert "\n" not in str(caught.value)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.integers(60, 140))
 def test_lines_keep_to_the_width(width):
     for section in KNOWN:
@@ -172,7 +229,12 @@ def test_lines_keep_to_the_width(width):
 
 
 def test_sections_know_what_is_inside_them():
-    assert inside(look_up("training")[0], KNOWN) == ["training.retriever"]
+    assert inside(look_up("training")[0], KNOWN) == ["training.retriever", "training.ranker"]
+    assert inside(look_up("ranker")[0], KNOWN) == [
+        *(f"ranker.{kind}" for kind in implementations("ranker")),
+        "ranker.tasks",
+        "ranker.negatives",
+    ]
     reached = {name for section in KNOWN for name in inside(section, KNOWN)}
     assert reached == {section.name for section in KNOWN} - {RECIPE}
     assert "training.retriever.loss" in told("training.retriever")
@@ -183,7 +245,10 @@ def test_what_other_packages_bring_is_shown_but_not_documented(tmp_path, monkeyp
     package = tmp_path / "other-0.1.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 0.1\n")
-    (package / "entry_points.txt").write_text("[moerec.source]\nother = other_source:OtherConfig\n")
+    roles = ("source", "feature", "ranker")
+    (package / "entry_points.txt").write_text(
+        "".join(f"[moerec.{role}]\nother = other_source:OtherConfig\n" for role in roles)
+    )
     (tmp_path / "other_source.py").write_text(
         "from moerec.config import Config\n"
         "class OtherConfig(Config):\n"
@@ -192,10 +257,19 @@ def test_what_other_packages_bring_is_shown_but_not_documented(tmp_path, monkeyp
         "    '''Where it is.'''\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    (section,) = look_up("dataset.other")
-    assert [(key.name, key.default) for key in section.keys] == [("source", None), ("where", None)]
-    assert "other" in next(key.type for key in look_up("dataset")[0].keys if key.name == "source")
-    assert "dataset.other" not in [other.name for other in sections(own=True)]
+    for parent, path, selector in (
+        ("dataset", "dataset", "source"),
+        ("causal_features", "causal_features.<name>", "kind"),
+        ("ranker", "ranker", "kind"),
+    ):
+        (section,) = look_up(f"{parent}.other")
+        assert [(key.name, key.path, key.default) for key in section.keys] == [
+            (selector, f"{path}.{selector}", None),
+            ("where", f"{path}.where", None),
+        ]
+        assert section.name not in [other.name for other in sections(own=True)]
+        if parent != "causal_features":
+            assert "other" in next(key.type for key in look_up(parent)[0].keys if key.name == selector)
     assert as_markdown() == PAGE.read_text(encoding="utf-8")
 
 

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from moerec.dataset.dataset import Dataset
+    from moerec.ranking_model import RankingModel
     from moerec.recommender import Recommender
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Recommender", "__version__"]
+__all__ = ["Dataset", "RankingModel", "Recommender", "__version__"]
 
-_LAZY = {"Dataset": "moerec.dataset.dataset", "Recommender": "moerec.recommender"}
+_LAZY = {
+    "Dataset": "moerec.dataset.dataset",
+    "RankingModel": "moerec.ranking_model",
+    "Recommender": "moerec.recommender",
+}
 
 
 def __getattr__(name: str) -> Any:

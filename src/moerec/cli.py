@@ -112,9 +112,10 @@ def run(
     if as_json:
         _print_json({"run": str(directory)} | metrics)
         return
-    from moerec.run.tables import results_table
+    from moerec.run.tables import results_tables
 
-    _show(results_table(metrics))
+    for table in results_tables(metrics):
+        _show(table)
     _show(f"report: {directory / 'report.html'}\nmodel:  {directory / 'model'}", wrap=False)
 
 
@@ -189,10 +190,13 @@ def evaluate(
 
     from moerec.run.tables import frame_table
 
-    rows = [(name, value, *result["intervals"][name]) for name, value in result[part].items()]
-    columns = ["metric", "value", "95 % from", "to"]
-    _show(frame_table(pl.DataFrame(rows, schema=columns, orient="row"), f"{result['name']}, {part} part"))
-    _show("\n".join(f"{name}: {words}" for name, words in result["protocol"].items()))
+    for found in (result, result.get("ranking", {})):
+        if part not in found:
+            continue
+        rows = [(name, value, *found["intervals"].get(name, (None, None))) for name, value in found[part].items()]
+        columns = ["metric", "value", "95 % from", "to"]
+        _show(frame_table(pl.DataFrame(rows, schema=columns, orient="row"), f"{result['name']}, {part} part"))
+        _show("\n".join(f"{name}: {words}" for name, words in found["protocol"].items()))
 
 
 @app.command()
@@ -231,15 +235,12 @@ def recommend(
 def audit(
     recipe: RecipePath, set_: Overrides = None, artifacts: Artifacts = Path("artifacts"), as_json: AsJson = False
 ) -> None:
-    """Look over a recipe's data: ties, leaks, cold items, missing values, rejects."""
+    """Look over a recipe's data: ties, leaks, cold items, missing values, rejects, inputs that see the future."""
     from moerec.artifacts import ArtifactCache
-    from moerec.dataset.audit import audit as audit_dataset
     from moerec.recipe import load_recipe
-    from moerec.run.prepare import SPLIT
-    from moerec.run.prepare import prepare as prepare_recipe
+    from moerec.run.auditing import audit_recipe
 
-    prepared = prepare_recipe(load_recipe(recipe, set_ or ()), ArtifactCache(artifacts), _console())
-    report = audit_dataset(prepared.dataset, SPLIT)
+    report = audit_recipe(load_recipe(recipe, set_ or ()), ArtifactCache(artifacts), _console())
     if as_json:
         _print_json(report.to_dict())
     else:
@@ -253,11 +254,10 @@ def inspect_user(
     run: RunFolder = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """A user's history and current list, as JSON."""
-    from moerec.recommender import Recommender
+    """A user's history, profile and current list, as JSON."""
     from moerec.run import inspect
 
-    _print_json(inspect.inspect_user(Recommender.from_pretrained(_model_folder(run, runs)), user, k))
+    _print_json(inspect.inspect_user(_model_folder(run, runs), user, k))
 
 
 @inspect_app.command("item")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from moerec.errors import ConfigError
 
@@ -215,3 +217,70 @@ def kind_of(role: str, config: Config) -> str:
         if point.load() is type(config):
             return point.name
     raise ConfigError(f"{type(config).__qualname__} is not registered as an entry point of moerec.{role}")
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """Marks a field that holds any implementation of a role, or several by name: plain values become configurations.
+
+    For instance `source: Annotated[SerializeAsAny[Config], Discovered("source", "dataset", beside="source")]`.
+    """
+
+    role: str
+    """`retriever`, `source`, ..."""
+    where: str
+    """Path under which the implementation's keys stand, for messages."""
+    beside: str = ""
+    """The key that names the kind, if the implementation's keys stand beside those of the section; see `gathered`."""
+
+    @property
+    def selector(self) -> str:
+        """The key that names the kind."""
+        return self.beside or "kind"
+
+    @classmethod
+    def of(cls, field: FieldInfo) -> Discovered | None:
+        """The mark of a field, if it has one."""
+        return next((mark for mark in field.metadata if isinstance(mark, cls)), None)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Look for the implementation before pydantic sees the values."""
+        make = self._make_each if get_origin(source) is dict else self._make
+        return core_schema.no_info_before_validator_function(make, handler(source))
+
+    def _make(self, values: Any, name: str = "") -> Any:
+        where = f"{self.where}.{name}" if name else self.where
+        return discover(self.role, values, where) if isinstance(values, Mapping) else values
+
+    def _make_each(self, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {name: self._make(entry, str(name)) for name, entry in values.items()}
+
+
+def gathered(config_type: type[Config], values: Any) -> Any:
+    """Keys of a section as they are written, with those of its implementation gathered into one field.
+
+    Args:
+        config_type: the section; one of its fields is marked `Discovered(..., beside=...)`.
+        values: what the recipe holds; anything but a mapping is left as it is.
+
+    Raises:
+        ConfigError: the kind is missing or unknown, or a key belongs to neither.
+    """
+    own = config_type.model_fields
+    into, mark = next((name, mark) for name in own if (mark := Discovered.of(own[name])) and mark.beside)
+    named_by, where = mark.beside, mark.where
+    if not isinstance(values, Mapping) or isinstance(values.get(into), Mapping | Config):
+        return values
+    if named_by not in values:
+        for key in difflib.get_close_matches(named_by, map(str, values), n=1):
+            raise ConfigError(f"{where}.{key}: unknown key; did you mean '{named_by}'?")
+    theirs = implementation(mark.role, values.get(named_by), f"{where}.{named_by}").model_fields
+    for key in values:
+        if key != named_by and (key == into or (key not in own and key not in theirs)):
+            hint = near_match(str(key), [*(name for name in own if name != into), *theirs], "known keys")
+            raise ConfigError(f"{where}.{key}: unknown key; {hint}")
+    kept = {key: value for key, value in values.items() if key in own and key != named_by}
+    others = {key: value for key, value in values.items() if key not in own and key != named_by}
+    return kept | {into: {"kind": values[named_by]} | others}

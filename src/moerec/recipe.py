@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from moerec.config import Config, discover, implementation, implementations, kind_of, near_match, validate
+from moerec.config import Config, Discovered, gathered, implementations, kind_of, near_match, validate
 from moerec.dataset.splits import SplitConfig
 from moerec.errors import ConfigError
 from moerec.evaluation.metrics import METRICS
+from moerec.evaluation.predictions import metric_names
 from moerec.evaluation.protocols import ProtocolConfig
+from moerec.features.feature import FeatureConfig
+from moerec.features.similarity import SimilarityConfig
 from moerec.features.spec import FeatureSpec, checked_name
 from moerec.modalities.recipe import ModalityConfig
 from moerec.models.item_tower import ItemTowerConfig
+from moerec.models.two_stage import RETRIEVAL
 from moerec.overrides import apply_override, read_yaml
-from moerec.training.stages import StageConfig
-
-
-def _discovered(role: str, where: str) -> BeforeValidator:
-    return BeforeValidator(lambda values: discover(role, values, where) if isinstance(values, Mapping) else values)
+from moerec.ranking_recipe import RankerConfig, RankingBaselinesConfig, TwoStageConfig
+from moerec.training.stages import RankerStageConfig, RetrieverStageConfig
 
 
 class CandidateListConfig(Config):
@@ -44,7 +44,7 @@ class CandidateListConfig(Config):
 class DatasetConfig(Config):
     """Where the events come from and how they are split."""
 
-    source: Annotated[SerializeAsAny[Config], _discovered("source", "dataset")]
+    source: Annotated[SerializeAsAny[Config], Discovered("source", "dataset", beside="source")]
     """The source and its own keys, for instance `source: movielens` with `variant: ml-100k`."""
     split: SplitConfig = SplitConfig(kind="leave_last_out")
     """The rule that makes train, valid and test."""
@@ -71,19 +71,7 @@ class DatasetConfig(Config):
     @classmethod
     def _gather_source(cls, values: Any) -> Any:
         """`source: movielens, variant: x` stands for a source of kind movielens with the key variant."""
-        if not isinstance(values, Mapping) or isinstance(values.get("source"), Mapping | Config):
-            return values
-        if "source" not in values:
-            for key in difflib.get_close_matches("source", map(str, values), n=1):
-                raise ConfigError(f"dataset.{key}: unknown key; did you mean 'source'?")
-        theirs = implementation("source", values.get("source"), "dataset.source").model_fields
-        for key in values:
-            if key not in cls.model_fields and key not in theirs:
-                hint = near_match(str(key), [*cls.model_fields, *theirs], "known keys")
-                raise ConfigError(f"dataset.{key}: unknown key; {hint}")
-        own = {key: value for key, value in values.items() if key in cls.model_fields and key != "source"}
-        others = {key: value for key, value in values.items() if key not in cls.model_fields}
-        return own | {"source": {"kind": values["source"]} | others}
+        return gathered(cls, values)
 
 
 class BaselinesConfig(Config):
@@ -111,10 +99,14 @@ class BaselinesConfig(Config):
 class TrainingConfig(Config):
     """How the models of the recipe are trained."""
 
-    retriever: tuple[StageConfig, ...] = (StageConfig(epochs=20),)
+    retriever: tuple[RetrieverStageConfig, ...] = (RetrieverStageConfig(epochs=20),)
     """Stages of the retriever's training, in order."""
     metric: str = "ndcg@10"
-    """Validation metric that decides the best update and the early stop."""
+    """Validation metric that decides the retriever's best update and its early stop."""
+    ranker: tuple[RankerStageConfig, ...] = (RankerStageConfig(epochs=10),)
+    """Stages of the ranker's training, in order."""
+    ranker_metric: str = "selection"
+    """The same for the ranker: `<task>/<metric>`, or `selection`: the mean of AUCs and of 1 - RMSE / deviation."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: an accelerator if there is one, else the CPU."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -130,11 +122,12 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
-        if not self.retriever:
-            raise ValueError("retriever needs at least one stage")
-        names = [stage.name for stage in self.retriever]
-        if len(set(names)) != len(names):
-            raise ValueError(f"stages need different names, got {', '.join(names)}")
+        for role, stages in (("retriever", self.retriever), ("ranker", self.ranker)):
+            if not stages:
+                raise ValueError(f"{role} needs at least one stage")
+            names = [stage.name for stage in stages]
+            if len(set(names)) != len(names):
+                raise ValueError(f"stages need different names, got {', '.join(names)}")
         return self
 
 
@@ -185,11 +178,21 @@ class Recipe(Config):
     modalities: dict[str, ModalityConfig] = Field(default={})
     """Vectors of the items' texts and images, by name; each becomes an item feature."""
     features: tuple[FeatureSpec, ...] = ()
-    """Item features that models may read, besides the modalities."""
-    retriever: Annotated[SerializeAsAny[Config], _discovered("retriever", "retriever")]
-    """The model that retrieves."""
+    """Columns of items and users that models may read, besides the modalities; those of users only a ranker reads."""
+    causal_features: Annotated[dict[str, SerializeAsAny[FeatureConfig]], Discovered("feature", "causal_features")] = (
+        Field(default={})
+    )
+    """Computed inputs of the ranker by name, as they stood just before each event."""
+    retriever: Annotated[SerializeAsAny[Config] | None, Discovered("retriever", "retriever")] = None
+    """The model that retrieves; null for none."""
     baselines: BaselinesConfig = BaselinesConfig()
     """The plain baselines beside it."""
+    ranker: RankerConfig | None = None
+    """The model that ranks; null for none."""
+    ranking_baselines: RankingBaselinesConfig = RankingBaselinesConfig()
+    """The plain baselines beside the ranker."""
+    two_stage: TwoStageConfig = TwoStageConfig()
+    """How the retriever's candidates are ranked again, where there are both."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -203,16 +206,21 @@ class Recipe(Config):
             raise ValueError(f"features and modalities share the name '{sorted(twice)[0]}'; rename one")
         if "id" in names:
             raise ValueError("'id' is the name of the item's own embedding; rename the feature")
-        for name in self.modalities:
+        for name in (*self.modalities, *self.causal_features):
             checked_name(name)
+        if self.retriever is None and self.ranker is None:
+            raise ValueError("the recipe has no model; add retriever: or ranker:")
         for spec in self.features:
-            if spec.side != "item" or spec.kind not in ("categorical", "multi", "dense"):
+            if spec.side not in ("item", "user") or spec.kind not in ("categorical", "multi", "dense"):
                 raise ValueError(
-                    f"feature '{spec.name}': a retriever reads categorical, multi and dense features of items; "
-                    "vectors are declared under modalities"
+                    f"feature '{spec.name}': categorical, multi and dense columns of items and users can be read; "
+                    "vectors are declared under modalities, computed inputs under causal_features"
                 )
-        self._check_item_tower(names)
+            if spec.side == "user" and self.ranker is None:
+                raise ValueError(f"feature '{spec.name}': only a ranker reads columns of users, and there is none")
+        self._check_item_tower([*self.modalities, *(spec.name for spec in self.features if spec.side == "item")])
         self._check_judgement()
+        self._check_ranker(names)
         return self
 
     def _check_item_tower(self, names: list[str]) -> None:
@@ -229,6 +237,8 @@ class Recipe(Config):
 
     def _check_judgement(self) -> None:
         """The metric that selects must be one that is computed, and the history one that the split has."""
+        if self.retriever is None:
+            return
         metrics = [f"{metric}@{cutoff}" for cutoff in self.evaluation.cutoffs for metric in METRICS]
         if self.training.metric not in metrics:
             hint = near_match(self.training.metric, metrics)
@@ -241,6 +251,41 @@ class Recipe(Config):
             )
         if self.evaluation.history == "strict" and self.dataset.split.kind == "ratio":
             raise ValueError("evaluation.history: strict needs a split in time and this one is random; write all")
+
+    def _differs_from_default(self, key: str) -> bool:
+        return bool(getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True))
+
+    def _check_ranker(self, names: list[str]) -> None:
+        """What only a ranker uses needs one, and its inputs need names of their own."""
+        if self.ranker is None:
+            for key in ("causal_features", "two_stage", "ranking_baselines"):
+                if self._differs_from_default(key):
+                    raise ValueError(f"{key}: only a ranker uses this, and the recipe has none; add ranker:")
+            return
+        if self.retriever is None and self._differs_from_default("two_stage"):
+            raise ValueError("two_stage: there are no candidates to rank without a retriever; add retriever:")
+        for name, feature in self.causal_features.items():
+            if isinstance(feature, SimilarityConfig) and feature.modality not in self.modalities:
+                hint = near_match(feature.modality, self.modalities) if self.modalities else "the recipe has none"
+                raise ValueError(f"causal_features.{name}.modality: no modality '{feature.modality}'; {hint}")
+        outputs = [spec.name for feature in self.causal_features.values() for spec in feature.specs]
+        taken = [*names, *outputs, "user", "item", "history"]
+        twice = sorted({name for name in taken if taken.count(name) > 1})
+        if twice:
+            raise ValueError(f"two inputs of the ranker have the name '{twice[0]}'; rename one")
+        parts = [RETRIEVAL, *(task.name for task in self.ranker.tasks)]
+        for name in self.two_stage.formula:
+            if name not in parts:
+                raise ValueError(f"two_stage.formula: no task '{name}'; {near_match(name, parts, 'known')}")
+        metrics = metric_names(self.ranker.tasks)
+        if self.training.ranker_metric not in metrics:
+            hint = near_match(self.training.ranker_metric, metrics)
+            raise ValueError(f"training.ranker_metric: validation gives no '{self.training.ranker_metric}'; {hint}")
+        if self.dataset.split.kind == "ratio":
+            raise ValueError(
+                "dataset.split: a ranker's features see what was before, so its split must be in time; "
+                "write kind: user_time, global_date or leave_last_out"
+            )
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -280,5 +325,11 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     plain = recipe.model_dump(mode="json")
     source = plain["dataset"].pop("source")
     plain["dataset"] = {"source": kind_of("source", recipe.dataset.source)} | source | plain["dataset"]
-    plain["retriever"] = {"kind": kind_of("retriever", recipe.retriever)} | plain["retriever"]
+    if recipe.retriever is not None:
+        plain["retriever"] = {"kind": kind_of("retriever", recipe.retriever)} | plain["retriever"]
+    for name, feature in recipe.causal_features.items():
+        plain["causal_features"][name] = {"kind": kind_of("feature", feature)} | plain["causal_features"][name]
+    if recipe.ranker is not None:
+        model = plain["ranker"].pop("model")
+        plain["ranker"] = {"kind": kind_of("ranker", recipe.ranker.model)} | model | plain["ranker"]
     return plain

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from moerec.batches.sequences import SequenceBatch, sequence_batch
+from moerec.config import validate
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.frames import ids_as_series, require_columns, to_polars
 from moerec.dataset.ids import IdIndex
@@ -30,10 +31,22 @@ from moerec.errors import CheckpointError, MoerecError
 from moerec.files import atomic_directory, write_json
 from moerec.models.roles import Retriever
 from moerec.models.saved import load_retriever, save_retriever
+from moerec.models.two_stage import RETRIEVAL
+from moerec.ranking_model import FOLDER as RANKER
+from moerec.ranking_model import RankingModel
+from moerec.second_stage import (
+    Request,
+    SecondStageConfig,
+    check_formula,
+    rank_again,
+    request_of_histories,
+    request_of_known,
+)
 
 logger = logging.getLogger(__name__)
 
 ITEMS, HISTORIES, FEATURE_STATE = "items.parquet", "histories.parquet", "feature_state.json"
+SECOND_STAGE = "second_stage.json"
 RECOMMENDATION_COLUMNS = {"user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int32}
 
 
@@ -49,6 +62,10 @@ class Recommender:
     """`user_id` and `items`, the list of item indices, oldest first."""
     feature_state: dict[str, Any] = field(default_factory=dict)
     """What was fitted on the train items to make the features: vocabularies, means, the split it was fitted on."""
+    ranking: RankingModel | None = None
+    """The ranker, where the recipe has one."""
+    second_stage: SecondStageConfig | None = None
+    """How candidates are ranked again, where both stages were judged together."""
     users_per_batch: int = 256
     """Users that are scored at once."""
     scores_in_memory: int = 2**24
@@ -92,8 +109,16 @@ class Recommender:
         histories = pl.DataFrame(schema={"user_id": pl.String, "items": pl.List(pl.Int32)})
         if (path / HISTORIES).is_file():
             histories = _read(path / HISTORIES)
-        state = path / FEATURE_STATE
-        return cls(model, items, histories, json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {})
+        state, second = path / FEATURE_STATE, path / SECOND_STAGE
+        ranking = RankingModel.from_pretrained(path, device) if (path / RANKER).is_dir() else None
+        return cls(
+            model,
+            items,
+            histories,
+            json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {},
+            ranking,
+            validate(SecondStageConfig, json.loads(second.read_text(encoding="utf-8"))) if second.is_file() else None,
+        )
 
     def save_pretrained(self, directory: str | Path, *, card: str = "", histories: bool = True) -> None:
         """Write everything that `from_pretrained` needs; the folder appears at once and whole.
@@ -110,6 +135,12 @@ class Recommender:
                 self.histories.write_parquet(temporary / HISTORIES)
             if self.feature_state:
                 write_json(temporary / FEATURE_STATE, self.feature_state)
+            # The ranker's features live on the users' events, so without histories it cannot answer.
+            if self.ranking is not None and histories:
+                (temporary / RANKER).mkdir()
+                self.ranking.write(temporary / RANKER)
+                if self.second_stage is not None:
+                    write_json(temporary / SECOND_STAGE, self.second_stage.model_dump(mode="json"))
             if card:
                 (temporary / "README.md").write_text(card, encoding="utf-8")
 
@@ -121,6 +152,8 @@ class Recommender:
         k: int = 10,
         filter_seen: bool = True,
         candidates: Any = None,
+        rank: bool | None = None,
+        formula: Mapping[str, float] | None = None,
     ) -> pl.DataFrame:
         """The best k items for users that the model knows, or for new users by their histories.
 
@@ -132,6 +165,9 @@ class Recommender:
             k: length of each list; shorter where there are not enough items.
             filter_seen: leave out what is in the history.
             candidates: item ids to choose from; the whole catalogue by default.
+            rank: True to rank the retriever's candidates again, False for the retriever's own order; by default what
+                was better on validation. New users need a table with times for it (and labels, where known).
+            formula: weights of `retrieval` and of tasks, instead of those chosen on validation.
 
         Returns:
             Frame user_id, item_id, score, rank (1 is best), users in the order given.
@@ -146,20 +182,18 @@ class Recommender:
             names, sequences = self._known_histories(_user_ids(users))
         else:
             names, sequences = self._given_histories(histories)
+        request = self._request(names, users is not None, histories, rank, formula)
         allowed = self._allowed(candidates)  # [N]
         vectors = self._item_vectors  # [N, D]
         size = self._batch_size
-        tables = [
-            self._recommend_batch(
-                names[start : start + size],
-                sequences[start : start + size],
-                vectors,
-                allowed,
-                k,
-                filter_seen,
-            )
-            for start in range(0, len(names), size)
-        ]
+        tables = []
+        for start in range(0, len(names), size):
+            some = slice(start, start + size)
+            scores = self._first_stage(sequences[some], vectors, allowed, filter_seen)  # [B, N]
+            if request is not None and self.ranking is not None and self.second_stage is not None:
+                asked = request.part(start, start + size)
+                scores = rank_again(self.model, self.ranking, self.second_stage, scores, asked, k, formula)
+            tables.append(self._frame(names[some], scores, k))
         return pl.concat(tables) if tables else pl.DataFrame(schema=RECOMMENDATION_COLUMNS)
 
     def similar(self, items: Any, *, k: int = 10) -> pl.DataFrame:
@@ -196,15 +230,34 @@ class Recommender:
         places = np.array(indices, dtype=np.int64) - FIRST_ITEM
         return self.items[places]
 
-    def _recommend_batch(
+    def _request(
         self,
         names: list[str],
-        sequences: list[list[int]],
-        vectors: Tensor,
-        allowed: Tensor,
-        k: int,
-        filter_seen: bool,
-    ) -> pl.DataFrame:
+        known: bool,
+        histories: Any,
+        rank: bool | None,
+        formula: Mapping[str, float] | None,
+    ) -> Request | None:
+        """Who asks the second stage, or None where lists are the first stage's."""
+        if self.ranking is None or self.second_stage is None:
+            if rank or formula:
+                raise MoerecError("recommend: rank=True needs a model with both stages; add ranker: to its recipe")
+            return None
+        if rank is False or (rank is None and not formula and not self.second_stage.is_on):
+            return None
+        check_formula(formula or {}, [RETRIEVAL, *(task.name for task in self.ranking.ranker.tasks)])
+        if known:
+            return request_of_known(self.ranking, names)
+        request = request_of_histories(self.ranking, histories, names)
+        if request is None and (rank or formula):
+            raise MoerecError(
+                "recommend: ranking needs to know when things happened; "
+                "give histories as a table with user_id, item_id and timestamp"
+            )
+        return request
+
+    def _first_stage(self, sequences: list[list[int]], vectors: Tensor, allowed: Tensor, filter_seen: bool) -> Tensor:
+        """Scores [B, N] of the retriever, -inf for what is not to be listed."""
         batch: SequenceBatch = sequence_batch(sequences, vectors.device)
         with torch.no_grad():
             scores = self.model.encode_users(batch, vectors) @ vectors.T  # [B, N]
@@ -212,7 +265,7 @@ class Recommender:
         if filter_seen:
             rows, _ = batch.padded_index()
             scores[rows, batch.items] = -torch.inf
-        return self._frame(names, scores, k)
+        return scores
 
     def _frame(self, names: Sequence[str], scores: Tensor, k: int) -> pl.DataFrame:
         best, places = scores.topk(min(k, scores.shape[1]), dim=-1)  # [B, k]

@@ -10,6 +10,7 @@ import difflib
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -21,13 +22,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from moerec.config import Config, implementations
+from moerec.config import Config, Discovered, implementations
 from moerec.errors import ConfigError
-from moerec.models.baselines.base import BaselineConfig, Choice, Range
+from moerec.models.baselines.base import Choice, Range, SearchableConfig
 from moerec.recipe import Recipe
 
 RECIPE = "recipe"
 """Name of the section that holds the top keys."""
+_TUNED = {"baselines": "baseline", "ranking_baselines": "ranking_baseline"}
+"""Sections that name kinds of a role, and the role. No recipe holds the keys of these kinds: tuning sets them."""
 _WORDS: Mapping[Any, tuple[str, str]] = {
     int: ("whole number", "whole numbers"),
     float: ("number", "numbers"),
@@ -162,34 +165,36 @@ def as_markdown() -> str:
 def _walk(config: type[Config], name: str, path: str, own: bool, first: tuple[Key, ...] = ()) -> Iterator[Section]:
     """A section and those inside it."""
     top = name == RECIPE
-    searched = config.search_space() if issubclass(config, BaselineConfig) else {}
+    searched = config.search_space() if issubclass(config, SearchableConfig) else {}
     keys, inner = list(first), []
     for field_name, field in config.model_fields.items():
-        place = f"{path}.{field_name}" if path else field_name if top else ""
-        key = _key(field_name, field, place, searched.get(field_name), own)
+        mark = Discovered.of(field)
+        written = mark.beside if mark and mark.beside else field_name
+        place = f"{path}.{written}" if path else written if top else ""
+        key = _key(written, field, place, searched.get(field_name), own)
         keys.insert(0 if _single_word(field) else len(keys), key)
-        inner.append(_inside_field(field_name, field, field_name if top else f"{name}.{field_name}", place, own))
+        inner.append(_inside_field(field, field_name if top else f"{name}.{field_name}", place, own))
     yield Section(name, path, _one_line(config.__doc__), tuple(keys))
     for found in inner:
         yield from found
-    if path == "baselines":
-        for kind, found_config in _implementations("baseline", own):
-            yield from _walk(found_config, f"{name}.{kind}", "", own)
+    for kind, found_config in _implementations(_TUNED[path], own) if path in _TUNED else ():
+        yield from _walk(found_config, f"{name}.{kind}", "", own)
 
 
-def _inside_field(field_name: str, field: FieldInfo, name: str, path: str, own: bool) -> Iterator[Section]:
+def _inside_field(field: FieldInfo, name: str, path: str, own: bool) -> Iterator[Section]:
     """The sections that a field brings: one, one for each kind, or none."""
     about = _one_line(field.description)
-    if field.annotation is Config and field_name == "source":
-        # The keys of a source stand beside `source:` itself.
+    mark = Discovered.of(field)
+    if mark is not None and mark.beside:
+        # The keys of the implementation stand beside the one that names it.
         name, path = name.rpartition(".")[0], path.rpartition(".")[0]
-        for kind, config in _implementations(field_name, own):
-            yield from _walk(config, f"{name}.{kind}", path, own, (_selector("source", kind, path),))
-        return
-    if field.annotation is Config:
+    elif mark is not None:
         yield Section(name, path, about)
-        for kind, config in _implementations(field_name, own):
-            yield from _walk(config, f"{name}.{kind}", path, own, (_selector("kind", kind, path),))
+        path += ".<name>" if get_origin(field.annotation) is dict else ""
+    if mark is not None:
+        for kind, config in _implementations(mark.role, own):
+            selector = Key(mark.selector, f"{path}.{mark.selector}", f"the word {kind}", None, "Selects these keys.")
+            yield from _walk(config, f"{name}.{kind}", path, own, (selector,))
         return
     nested = _configs(field.annotation)
     if len(nested) > 1:
@@ -199,10 +204,6 @@ def _inside_field(field_name: str, field: FieldInfo, name: str, path: str, own: 
     elif nested:
         listed = "[*]" if get_origin(field.annotation) is tuple else ""
         yield from _walk(nested[0], name, path + listed, own)
-
-
-def _selector(name: str, kind: str, path: str) -> Key:
-    return Key(name, f"{path}.{name}", f"the word {kind}", None, "Selects these keys.")
 
 
 def _implementations(role: str, own: bool) -> Iterator[tuple[str, type[Config]]]:
@@ -225,10 +226,12 @@ def _single_word(field: FieldInfo) -> bool:
 
 
 def _key(name: str, field: FieldInfo, path: str, searched: Range | Choice | None, own: bool) -> Key:
-    if field.annotation is Config:
-        words = f"one of {', '.join(kind for kind, _ in _implementations(name, own))}"
-    else:
+    mark = Discovered.of(field)
+    if mark is None or get_origin(field.annotation) is dict:
         words = _type_words(field.annotation)
+    else:
+        null = " or null" if NoneType in get_args(field.annotation) else ""
+        words = f"one of {', '.join(kind for kind, _ in _implementations(mark.role, own))}{null}"
     meaning = _one_line(field.description)
     if searched is not None:
         meaning += f" Tuning tries {_search_words(searched)}."
@@ -241,16 +244,15 @@ def _type_words(annotation: Any, *, several: bool = False) -> str:
     """An annotation in plain words, in the plural if there may be several."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type_words(arguments[0], several=several)
+        return " ".join([_type_words(arguments[0], several=several), *_bound_words(arguments[1:])])
     if origin in (Union, UnionType):
         kinds = [_type_words(argument, several=several) for argument in arguments if argument is not NoneType]
         return " or ".join([*dict.fromkeys(kinds), *(["null"] if NoneType in arguments else [])])
     if origin is Literal:
         return f"the word {arguments[0]}" if len(arguments) == 1 else f"one of {', '.join(map(str, arguments))}"
-    if origin is tuple and arguments[-1] is not Ellipsis:
-        return f"list of {len(arguments)} {_type_words(arguments[0], several=True)}"
     if origin in (tuple, list):
-        return f"list of {_type_words(arguments[0], several=True)}"
+        count = f"{len(arguments)} " if origin is tuple and arguments[-1] is not Ellipsis else ""
+        return f"{'lists' if several else 'list'} of {count}{_type_words(arguments[0], several=True)}"
     if origin is dict:
         return f"{_type_words(arguments[1], several=True)} by name"
     if _configs(annotation):
@@ -269,7 +271,9 @@ def _bound_words(metadata: Sequence[Any]) -> Iterator[str]:
 
 def _search_words(values: Range | Choice) -> str:
     if isinstance(values, Choice):
-        return ", ".join(_yaml(value) for value in values.values)
+        counts = Counter(_yaml(value) for value in values.values)
+        even = len(set(counts.values())) == 1
+        return ", ".join(word if even else f"{word} ({count} of {counts.total()})" for word, count in counts.items())
     return f"{values.low:,g} to {values.high:,g}" + (", evenly in the logarithm" if values.log else "")
 
 

@@ -131,9 +131,16 @@ class TaskStatistics:
 
 
 def check_tasks(tasks: Sequence[TaskConfig]) -> None:
-    """Raises ValueError when there is no task or two share a name."""
+    """Raises ValueError when there is no task, or two share a name or predict the same thing."""
     names = [task.name for task in tasks]
     if not names:
         raise ValueError("name at least one task")
     if len(set(names)) != len(names):
         raise ValueError(f"tasks need different names, got {', '.join(names)}")
+    # The same label twice looks like two tasks learned together, and is one task learned twice.
+    first_with: dict[tuple[object, ...], str] = {}
+    for task in tasks:
+        what = (task.label, task.at_least, task.type, task.mask, task.population)
+        if what in first_with:
+            raise ValueError(f"tasks {first_with[what]} and {task.name} have the same label; remove one")
+        first_with[what] = task.name

@@ -26,6 +26,7 @@ SPECS = (
     FeatureSpec(name="price", kind="dense"),
     FeatureSpec(name="raw", kind="dense", column="price", transform="none"),
     FeatureSpec(name="size", kind="dense", transform="log"),
+    FeatureSpec(name="ranked", kind="dense", column="price", transform="quantile"),
 )
 ROW = st.tuples(
     st.none() | st.sampled_from(["a", "b", "c", "", " a "]),
@@ -35,7 +36,7 @@ ROW = st.tuples(
     st.booleans(),
 )
 TABLES = st.lists(ROW, min_size=1, max_size=10)
-quickly = settings(max_examples=30)
+quickly = settings(max_examples=30, deadline=None)
 
 
 def table_of(rows) -> tuple[pl.DataFrame, np.ndarray]:

@@ -12,7 +12,7 @@ from moerec.models.roles import Retriever
 from moerec.models.saved import load_retriever, save_retriever
 from moerec.nn.inputs import FeatureTable
 from moerec.training.objective import RetrievalObjective
-from moerec.training.stages import StageConfig
+from moerec.training.stages import RetrieverStageConfig
 
 NUM_INDICES = 30
 
@@ -54,7 +54,7 @@ def test_every_parameter_gets_a_gradient(kind):
     objective = RetrievalObjective(
         model, TrainHistories(items, offsets, None, NUM_INDICES), model.item_tower.trained, seed=0
     )
-    stage = StageConfig(epochs=1, batch_size=32)
+    stage = RetrieverStageConfig(epochs=1, batch_size=32)
     for batch in objective.epoch(stage, 0, 0):
         objective.loss(stage, batch).backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]

@@ -124,7 +124,7 @@ def interrupting(original: Callable[..., Any], on: int, after: bool) -> Callable
         pytest.param("moerec.run.judge", "bootstrap_intervals", 2, True, id="evaluate"),
         pytest.param("moerec.recommender", "save_retriever", 1, True, id="model half written"),
         pytest.param("moerec.run.pipeline", "model_card", 1, False, id="before the model", marks=pytest.mark.slow),
-        pytest.param("moerec.run.pipeline", "write_json", 2, False, id="before the metrics"),
+        pytest.param("moerec.run.pipeline", "write_json", 1, False, id="before the metrics"),
         pytest.param("moerec.run.pipeline", "write_report", 1, False, id="before the report", marks=pytest.mark.slow),
     ],
 )

@@ -8,7 +8,7 @@ from moerec.batches.histories import TrainHistories
 from moerec.batches.sequences import sequence_batch
 from moerec.models.sasrec import SASRecConfig
 from moerec.training.objective import RetrievalObjective
-from moerec.training.stages import StageConfig
+from moerec.training.stages import RetrieverStageConfig
 
 NUM_INDICES = 15
 COLD = 7
@@ -39,7 +39,7 @@ def loss_of(vector: torch.Tensor, items: torch.Tensor, positive: int, seen: set[
 @pytest.mark.parametrize("max_length", [3, 20])
 def test_equals_a_loop_over_events(exclude_seen, max_length):
     objective, users = make(max_length)
-    stage = StageConfig(epochs=1, batch_size=2, loss={"exclude_seen": exclude_seen})
+    stage = RetrieverStageConfig(epochs=1, batch_size=2, loss={"exclude_seen": exclude_seen})
     items = objective.model.encode_items()
     expected, targets = torch.zeros(()), 0
     ours = torch.zeros(())
@@ -65,7 +65,7 @@ def test_equals_a_loop_over_events(exclude_seen, max_length):
 
 def test_a_cold_item_is_no_negative():
     objective, _ = make(20)
-    stage = StageConfig(epochs=1, batch_size=8)
+    stage = RetrieverStageConfig(epochs=1, batch_size=8)
     (batch,) = objective.epoch(stage, 0, 0)
     vectors = objective.model.encode_items().detach().requires_grad_()
     objective.model.encode_items = lambda items=None: vectors

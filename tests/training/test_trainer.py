@@ -16,7 +16,7 @@ from moerec.training.hooks import Hook, Moment
 from moerec.training.logs import TrainingLog
 from moerec.training.objective import RetrievalObjective
 from moerec.training.schedule import ScheduleConfig
-from moerec.training.stages import StageConfig
+from moerec.training.stages import RetrieverStageConfig
 from moerec.training.trainer import Trainer, TrainerConfig
 
 CYCLE = 12
@@ -28,7 +28,7 @@ def histories(users: int = 30, length: int = 25) -> TrainHistories:
     return TrainHistories(items, np.arange(users + 1) * length, None, CYCLE + 2)
 
 
-def make_trainer(directory: Path, stages: list[StageConfig], **changes: object) -> Trainer:
+def make_trainer(directory: Path, stages: list[RetrieverStageConfig], **changes: object) -> Trainer:
     torch.manual_seed(0)
     trained = torch.ones(CYCLE + 2, dtype=torch.bool)
     trained[:2] = False
@@ -57,10 +57,10 @@ def make_trainer(directory: Path, stages: list[StageConfig], **changes: object) 
     )
 
 
-def stage(**changes: object) -> StageConfig:
+def stage(**changes: object) -> RetrieverStageConfig:
     # Seen items are negatives here: on a short circle everything has been seen.
     settings = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "loss": {"exclude_seen": False}} | changes
-    return StageConfig.model_validate(settings)
+    return RetrieverStageConfig.model_validate(settings)
 
 
 def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -298,4 +298,4 @@ def test_schedules(config, expected):
 @pytest.mark.parametrize("wrong", [{}, {"epochs": 1, "updates": 1}, {"epochs": 1, "trains": ()}])
 def test_contradictions_are_refused(wrong):
     with pytest.raises(ValueError, match=r"exactly one|at least one pattern"):
-        StageConfig(**wrong)
+        RetrieverStageConfig(**wrong)

@@ -103,12 +103,24 @@ class ExampleTable:
         rows: Ints,
         labels: Mapping[str, NDArray[np.float32]] | None = None,
         masks: Mapping[str, NDArray[np.bool_]] | None = None,
+        instead: Mapping[str, Ints] | None = None,
     ) -> ExampleBatch:
-        """Some rows as tensors, with the labels and masks of tasks over all N rows if they are given."""
-        names = [spec.name for spec in self.schema.specs]
+        """Some rows as tensors.
+
+        Args:
+            rows: [B] rows.
+            labels: labels of tasks over all N rows, if wanted.
+            masks: rows that count for each task, over all N rows.
+            instead: features to take from other rows than their own: {feature: [B] rows}.
+        """
+        places = {spec.name: rows for spec in self.schema.specs} | dict(instead or {})
         return ExampleBatch(
-            columns={name: _tensor(self.column(name, rows)) for name in names},
-            present={name: _tensor(_taken(self.present[name], rows)) for name in names if name in self.present},
+            columns={name: _tensor(self.column(name, taken)) for name, taken in places.items()},
+            present={
+                name: _tensor(_taken(self.present[name], taken))
+                for name, taken in places.items()
+                if name in self.present
+            },
             labels={name: torch.from_numpy(values[rows]) for name, values in (labels or {}).items()},
             masks={name: torch.from_numpy(values[rows]) for name, values in (masks or {}).items()},
         )

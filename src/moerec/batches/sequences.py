@@ -27,6 +27,8 @@ class SequenceBatch:
     """Milliseconds since 1970; None if the source has no times."""
     users: Tensor | None = None  # [B] int64
     """User index of each sequence; None for users outside the data set."""
+    request_times: Tensor | None = None  # [B] int64
+    """When a list is asked for, in milliseconds since 1970; None where nothing depends on it."""
     positives: Tensor | None = None  # [T] int64
     """In training: the item that follows each event; PADDING where none is to be predicted."""
     first: Tensor | None = None  # [B] int64

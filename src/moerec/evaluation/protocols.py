@@ -96,6 +96,8 @@ class EvaluationCases:
     """Targets, each once in a case."""
     target_offsets: Ints  # [C + 1]
     """Targets of case c; at least one."""
+    request_times: Ints | None = None  # [C]
+    """When each list is asked for: the time of the case's first target; None if the source has no times."""
     seen_targets: int = 0
     """Targets left out because the user had the item in the history already."""
     cases_without_targets: int = 0
@@ -132,6 +134,7 @@ class EvaluationCases:
             offsets=torch.from_numpy(offsets),
             timestamps=None if times is None else torch.from_numpy(times[index]),
             users=torch.from_numpy(self.users[cases]),
+            request_times=None if self.request_times is None else torch.from_numpy(self.request_times[cases]),
         )
 
 
@@ -225,6 +228,7 @@ def make_cases(
         history_offsets=_offsets(event_cases[history], kept),
         target_items=event_items[targets].astype(np.int64),
         target_offsets=_offsets(event_cases[targets], kept),
+        request_times=None if timestamps is None else timestamps[first[kept]].astype(np.int64),
         seen_targets=seen_targets,
         cases_without_targets=int((~kept).sum()),
     )

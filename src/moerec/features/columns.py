@@ -7,17 +7,20 @@ For items R is the item index (two reserved rows, which are missing, then the ca
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from moerec.config import Config
 from moerec.dataset.schema import FIRST_ITEM
 from moerec.errors import ConfigError
 from moerec.features.spec import FeatureSide, FeatureSpec
+from moerec.features.transforms import DenseTransform, apply_transform, fit_transform
 from moerec.modalities.cells import require_columns, several_values, single_values
 
 MISSING = 0
@@ -28,11 +31,6 @@ FIRST_VALUE = 2
 """Code of the first known value."""
 
 _COLUMN_KINDS = ("categorical", "multi", "dense")
-# A spread this small beside the values themselves is rounding, not information.
-_LEAST_SPREAD = 1e-9
-# No train value can be further from the mean than the square root of their number; this cuts only what is seen
-# after training, where a column that was nearly constant would otherwise give astronomic inputs.
-_MOST_DEVIATIONS = 1e4
 
 
 class FittedColumn(Config):
@@ -42,10 +40,18 @@ class FittedColumn(Config):
     """The feature that it belongs to."""
     values: tuple[str, ...] = ()
     """categorical and multi: known values, the most frequent first; value i has code i + 2."""
-    mean: float = 0.0
-    """dense: mean over the train rows, after the logarithm if there is one."""
-    deviation: float = 1.0
-    """dense: standard deviation (population) over the train rows; 1 if there is no spread."""
+    transform: DenseTransform = DenseTransform()
+    """dense: what was learned of the train rows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_first_form(cls, data: Any) -> Any:
+        """The first form of a state had `mean` and `deviation` here and knew no other transform."""
+        if not isinstance(data, Mapping) or not {"mean", "deviation"} & data.keys():
+            return data
+        learned = {name: data[name] for name in ("mean", "deviation") if name in data}
+        rest = {name: value for name, value in data.items() if name not in learned}
+        return {**rest, "transform": {"kind": FeatureSpec.model_validate(rest.get("spec")).transform, **learned}}
 
     @property
     def cardinality(self) -> int:
@@ -87,7 +93,7 @@ class ColumnArrays:
     multi: dict[str, NDArray[np.int32]] = field(default_factory=dict)
     """[R, M] codes, each at most once in a row, padded with 0 on the right; M is at least 1."""
     dense: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    """[R] transformed numbers, 0 where missing; cut at 10,000 deviations."""
+    """[R] transformed numbers, 0 where missing; see `apply_transform`."""
     present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     """[R] whether the dense feature has a number."""
 
@@ -95,7 +101,7 @@ class ColumnArrays:
 def fit_columns(
     specs: Sequence[FeatureSpec], table: pl.DataFrame, trained: NDArray[np.bool_], split: str = ""
 ) -> ColumnState:
-    """Learn vocabularies, means and deviations from the rows of the train split alone.
+    """Learn vocabularies and dense transforms from the rows of the train split alone.
 
     The order of the rows does not matter, and rows outside the train split change nothing.
 
@@ -180,19 +186,8 @@ def _fit_values(spec: FeatureSpec, rows: pl.DataFrame) -> FittedColumn:
 
 
 def _fit_dense(spec: FeatureSpec, rows: pl.DataFrame) -> FittedColumn:
-    if spec.transform == "none":
-        _numbers(spec, rows)
-        return FittedColumn(spec=spec)
-    numbers = _numbers(spec, rows)
-    numbers = numbers[np.isfinite(numbers)]
-    if len(numbers) == 0:
-        return FittedColumn(spec=spec)
-    # Exact sums: the result is the same in any order of the rows. Scaled, so that squares cannot overflow.
-    scale = float(np.abs(numbers).max()) or 1.0
-    scaled = numbers / scale
-    mean = math.fsum(scaled) / len(scaled)
-    deviation = math.sqrt(math.fsum((scaled - mean) ** 2) / len(scaled))
-    return FittedColumn(spec=spec, mean=mean * scale, deviation=deviation * scale if deviation > _LEAST_SPREAD else 1.0)
+    numbers = read_numbers(rows[spec.source_column], f"features.{spec.name}")
+    return FittedColumn(spec=spec, transform=fit_transform(spec, numbers))
 
 
 def _codes(entry: FittedColumn, table: pl.DataFrame) -> pl.DataFrame:
@@ -222,23 +217,20 @@ def _multi(entry: FittedColumn, table: pl.DataFrame, reserved: int) -> NDArray[n
 
 
 def _dense(entry: FittedColumn, table: pl.DataFrame, reserved: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    numbers = _numbers(entry.spec, table)
-    present = np.zeros(reserved + table.height, np.bool_)  # [R]
-    present[reserved:] = np.isfinite(numbers)
-    if entry.spec.transform == "none":
-        limit = float(np.finfo(np.float32).max)
-    else:
-        limit = _MOST_DEVIATIONS
-        with np.errstate(over="ignore"):
-            numbers = (numbers - entry.mean) / entry.deviation
+    where = f"features.{entry.spec.name}"
     array = np.zeros(reserved + table.height, np.float32)  # [R]
-    array[reserved:] = np.where(present[reserved:], np.clip(numbers, -limit, limit), 0.0)
+    present = np.zeros(reserved + table.height, np.bool_)  # [R]
+    numbers = read_numbers(table[entry.spec.source_column], where)
+    array[reserved:], present[reserved:] = apply_transform(entry.transform, numbers, where)
     return array, present
 
 
-def _numbers(spec: FeatureSpec, table: pl.DataFrame) -> NDArray[np.float64]:
-    """The column as float64, NaN where there is no finite number; after log1p if the transform says so."""
-    where, column = f"features.{spec.name}", table[spec.source_column]
+def read_numbers(column: pl.Series, where: str) -> NDArray[np.float64]:
+    """A column of numbers, or of texts that are numbers, as float64 with NaN where there is no finite number.
+
+    Raises:
+        ConfigError: a text that is no number, or a column of another type.
+    """
     if column.dtype == pl.String:
         text = single_values(column, where)
         column = text.cast(pl.Float64, strict=False)
@@ -249,8 +241,4 @@ def _numbers(spec: FeatureSpec, table: pl.DataFrame) -> NDArray[np.float64]:
         raise ConfigError(f"{where}: column '{column.name}' has type {column.dtype}; kind dense needs numbers")
     numbers = column.cast(pl.Float64).fill_null(math.nan).to_numpy().copy()
     numbers[~np.isfinite(numbers)] = math.nan
-    if spec.transform == "log":
-        if (numbers < 0).any():
-            raise ConfigError(f"{where}: {numbers[numbers < 0][0]:g} has no logarithm; use transform standardise")
-        numbers = np.log1p(numbers)
     return numbers

@@ -11,6 +11,7 @@ from moerec.config import Config
 
 FeatureKind = Literal["categorical", "multi", "dense", "sequence", "vector", "tokens"]
 FeatureSide = Literal["user", "item", "context", "event"]
+DenseTransformKind = Literal["none", "standardise", "log", "quantile"]
 
 
 def checked_name(name: str) -> str:
@@ -39,8 +40,9 @@ class FeatureSpec(Config):
     """For `multi`: what stands between the values in one cell."""
     minimum_count: int = 1
     """For `categorical` and `multi`: rarer values share the unknown value."""
-    transform: Literal["none", "standardise", "log"] = "standardise"
-    """For `dense`: none; standardise (zero mean, unit variance on train rows); log (log1p, then standardise)."""
+    transform: DenseTransformKind = "standardise"
+    """For `dense`: none; standardise (zero mean, unit variance on train rows); log (log1p, then standardise);
+    quantile (by rank among the train rows, to a standard normal)."""
     dim: int | None = None
     """Width of the embedding; by default the model's own width."""
 

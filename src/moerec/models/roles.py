@@ -7,6 +7,7 @@ space, E experts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.batches.sequences import SequenceBatch
 from moerec.config import Config
 from moerec.models.item_tower import ItemTower
-from moerec.tasks import TaskConfig
+from moerec.tasks import TaskConfig, TaskStatistics
 
 
 class Scorer(ABC):
@@ -105,6 +106,8 @@ class Ranker(nn.Module, ABC):
     """The inputs that it reads."""
     tasks: tuple[TaskConfig, ...]
     """What it predicts."""
+    statistics: Mapping[str, TaskStatistics]
+    """What the train rows say of each task; the heads start there, and losses are on its scale."""
 
     @abstractmethod
     def forward(self, batch: ExampleBatch) -> dict[str, Tensor]:

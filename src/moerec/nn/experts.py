@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moerec.nn.dropout import Dropout
+
 
 class MLPExperts(nn.Module):
     """E two-layer perceptrons of equal shape; all of them in two batched products instead of a loop."""
@@ -21,7 +23,7 @@ class MLPExperts(nn.Module):
         self.bias_in = nn.Parameter(torch.zeros(experts, 1, hidden))  # [E, 1, H]
         self.weight_out = nn.Parameter(torch.empty(experts, hidden, width_out))  # [E, H, D]
         self.bias_out = nn.Parameter(torch.zeros(experts, 1, width_out))  # [E, 1, D]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for weight in (self.weight_in, self.weight_out):
             nn.init.normal_(weight, std=1.0 / math.sqrt(weight.shape[1]))
 

@@ -44,6 +44,8 @@ class Table:
     corner: str
     columns: Sequence[Column]
     rows: Sequence[Row]
+    notes_below: bool = False
+    """Whether the note of a cell stands under its text, which keeps a table of many columns narrow."""
 
     @property
     def is_wide(self) -> bool:
@@ -103,6 +105,36 @@ class ExampleUser:
 
 
 @dataclass(frozen=True)
+class ExampleCase:
+    """One prediction: what the model saw, what it said of each task, what really happened."""
+
+    summary: str
+    outcome: str
+    """What was recorded, and what was predicted."""
+    earlier: int
+    """How many items of the history come before those shown."""
+    history: Sequence[ExampleItem]
+    """The end of the history, most recent last; `score` holds the label."""
+    predictions: Table | None = None
+    figure: Figure | None = None
+    """Which expert spoke."""
+    features: Sequence[tuple[str, str]] = ()
+    """Inputs by name."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What belongs together within a section, under a heading of its own."""
+
+    title: str
+    texts: Sequence[str] = ()
+    notices: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    folded: Sequence[Folded] = ()
+
+
+@dataclass(frozen=True)
 class Block:
     """A section of the page, its parts in the order in which they are shown; what is empty is left out."""
 
@@ -120,5 +152,9 @@ class Block:
     """Pairs of a term and its explanation."""
     points: Sequence[str] = ()
     points_title: str = ""
+    parts: Sequence[Part] = ()
     users: Sequence[ExampleUser] = ()
+    cases: Sequence[ExampleCase] = ()
     folded: Sequence[Folded] = ()
+    stage: str = ""
+    """To which stage of the recommender the section belongs; empty where there is only one."""

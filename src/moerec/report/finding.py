@@ -9,6 +9,7 @@ from typing import Any
 
 from moerec.errors import MoerecError
 from moerec.report.labels import (
+    MISSING,
     as_number,
     metric,
     metric_label,
@@ -90,33 +91,41 @@ def bounds(value: Any) -> Bounds | None:
     return None if low is None or high is None else (min(low, high), max(low, high))
 
 
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+def intervals(recorded: Mapping[str, Any]) -> dict[str, Bounds]:
+    """The entries that are intervals."""
+    return {key: found for key, value in recorded.items() if (found := bounds(value)) is not None}
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The entries that are numbers."""
     return {key: found for key, value in values.items() if (found := as_number(value)) is not None}
 
 
+def comparison(recorded: Mapping[str, Any], metric: str = "") -> Comparison | None:
+    """A recorded paired test, of the metric that it names; None if there is none."""
+    if not recorded:
+        return None
+    return Comparison(
+        str(recorded.get("metric", metric)),
+        as_number(recorded.get("difference")),
+        bounds(recorded.get("interval")),
+        as_number(recorded.get("p_value")),
+    )
+
+
 def _system(name: str, test: Mapping[str, Any], details: Mapping[str, Any], is_model: bool) -> System:
-    against = part(details, "against_model")
     slices = part(details, "slices")
     return System(
         name=name,
         is_model=is_model,
-        test=_numbers(test),
-        valid=_numbers(part(details, "valid")),
-        intervals={
-            key: found for key, value in part(details, "intervals").items() if (found := bounds(value)) is not None
-        },
-        slices={key: _numbers(part(slices, key)) for key in slices},
-        beyond=_numbers(part(details, "beyond")),
+        test=numbers(test),
+        valid=numbers(part(details, "valid")),
+        intervals=intervals(part(details, "intervals")),
+        slices={key: numbers(part(slices, key)) for key in slices},
+        beyond=numbers(part(details, "beyond")),
         trials=as_number(details.get("trials")),
         config=part(details, "config"),
-        against_model=Comparison(
-            str(against.get("metric", "")),
-            as_number(against.get("difference")),
-            bounds(against.get("interval")),
-            as_number(against.get("p_value")),
-        )
-        if against
-        else None,
+        against_model=comparison(part(details, "against_model")),
     )
 
 
@@ -202,25 +211,26 @@ def _against(finding: Finding, best: System) -> str:
     reached = percent(best.test[main]) if in_points else number(best.test[main], decimals)
     test = best.against_model if best.against_model is not None and best.against_model.metric == main else None
     significant = test.significant if test is not None else None
-    evidence = _evidence(test, in_points, decimals, with_interval=not significant)
+    proof = evidence(test, in_points, decimals, with_interval=not significant)
     direction = "level with" if gap == 0 else f"{size} {'above' if gap > 0 else 'below'}"
     wins = gap > 0
     inside = f"{best.name}, {reached}"
     if significant:
         tail = "" if wins else ": the model does not win"
-        return f"{direction} the best plain baseline ({inside}; {evidence}){tail}."
+        return f"{direction} the best plain baseline ({inside}; {proof}){tail}."
     text = f"{direction} the best plain baseline ({inside})"
     if significant is None:
         tail = "" if wins else "the model does not win, and "
         return f"{text}; {tail}no paired test was recorded, so the difference may be chance."
     if gap == 0:
-        return f"{text}: the model does not win ({evidence})."
+        return f"{text}: the model does not win ({proof})."
     if wins:
-        return f"{text}, but this difference is not statistically significant ({evidence})."
-    return f"{text}: the model does not win, though the difference is not statistically significant ({evidence})."
+        return f"{text}, but this difference is not statistically significant ({proof})."
+    return f"{text}: the model does not win, though the difference is not statistically significant ({proof})."
 
 
-def _evidence(test: Comparison | None, in_points: bool, decimals: int, with_interval: bool) -> str:
+def evidence(test: Comparison | None, in_points: bool, decimals: int, with_interval: bool) -> str:
+    """What a paired test says, as it stands in brackets; empty without a test."""
     if test is None:
         return ""
     parts = []
@@ -271,4 +281,8 @@ def disagreements(finding: Finding) -> list[str]:
 
 def setting(values: Mapping[str, Any]) -> str:
     """A configuration in one line: `l2 = 300, recency = 0.5`."""
-    return ", ".join(f"{plain(key).lower()} = {value}" for key, value in values.items())
+    shown = {
+        key: MISSING if isinstance(value, float) and as_number(value) is None else value
+        for key, value in values.items()
+    }
+    return ", ".join(f"{plain(key).lower()} = {value}" for key, value in shown.items())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,13 @@ _SYSTEM_NAMES = {
     "ease": "EASE",
     "ease_recency": "EASE with recency",
     "item_transitions": "Item transitions",
+    "mmoe": "MMoE",
+    "ple": "PLE",
+    "cgc": "CGC",
+    "esmm": "ESMM",
+    "home": "HoME",
+    "single_task": "Single-task",
+    "means": "User and item means",
 }
 
 
@@ -68,6 +77,22 @@ def metric_label(key: str) -> str:
     """The metric's name with its protocol in words: `HR@10 (sampled: uniform100)`."""
     parts = metric(key)
     return f"{parts.label} (sampled: {parts.protocol})" if parts.protocol else parts.label
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """The names without the words that all of them begin with: `expert 1`, `expert 2` -> `1`, `2`."""
+    parted = [re.split(r"[ _]+", name.strip()) for name in names]
+    if len(parted) < 2:
+        return list(names)
+    shared = 0
+    while all(len(words) > shared + 1 and words[shared] == parted[0][shared] for words in parted):
+        shared += 1
+    return [" ".join(words[shared:]) for words in parted]
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a row: `a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def as_number(value: Any) -> float | None:

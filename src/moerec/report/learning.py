@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from moerec.report.content import Block, Figure
 from moerec.report.finding import Finding
-from moerec.report.labels import as_number, count, duration, metric_label, number, plain, plural
+from moerec.report.labels import as_number, count, duration, listed, metric_label, number, plain, plural
 from moerec.report.plots import Callout, Line, line_chart
+from moerec.report.ranking_finding import RankingFinding, measure_label
 
 _MOST_POINTS = 240
 
@@ -31,27 +32,74 @@ class _Stage:
         return [*self.losses, *self.validations]
 
 
+@dataclass(frozen=True)
+class Watched:
+    """The validation metrics to show; those of one figure share an axis."""
+
+    figures: Sequence[Sequence[str]]
+    """Wanted metrics of each figure; what the history does not hold is left out."""
+    label: Callable[[str], str]
+    """The name of a metric as a reader sees it."""
+    test: Mapping[str, float]
+    """What the model reached on test."""
+    summary: Sequence[str] = ()
+    """Metrics that the text gives for the best checkpoint."""
+    decimals: int = 3
+
+
 def learning(history: Sequence[Mapping[str, Any]], unreadable: int, finding: Finding | None) -> Block | None:
-    """The learning curves; None without any record.
+    """The learning curves of the retriever; None without any record.
 
     Args:
         history: the records of `history.jsonl` in order.
         unreadable: how many of its lines could not be read.
         finding: decides which validation metrics are shown.
     """
+    shown = list(dict.fromkeys([*([finding.main] if finding is not None else []), "hr@10", "ndcg@10"]))
+    if finding is None:
+        watched = Watched([shown], metric_label, {})
+    else:
+        watched = Watched([shown], metric_label, finding.model.test, [finding.main], finding.decimals)
+    return _learning("learning", "Training", "history.jsonl", history, unreadable, watched)
+
+
+def ranker_learning(
+    history: Sequence[Mapping[str, Any]], unreadable: int, finding: RankingFinding | None
+) -> Block | None:
+    """The learning curves of the ranker, one validation figure for each task; None without any record."""
+    tasks = finding.tasks if finding is not None else []
+    labels = {
+        task.key(measure): f"{measure_label(measure)} of {task.name} ({task.population})"
+        for task in tasks
+        for measure in task.measures
+    }
+    mains = [task.key(task.main) for task in tasks]
+    test = finding.model.test if finding is not None else {}
+    watched = Watched([[key] for key in mains], lambda key: labels.get(key, plain(key)), test, mains)
+    name = "ranker/history.jsonl"
+    return _learning("ranking-learning", "Training of the ranker", name, history, unreadable, watched)
+
+
+def _learning(
+    key: str, title: str, file: str, history: Sequence[Mapping[str, Any]], unreadable: int, watched: Watched
+) -> Block | None:
     stages = _stages(history)
     if not stages:
         return None
     boundaries = [(stage.start, plain(stage.name)) for stage in stages] if len(stages) > 1 else []
-    figures = [
-        figure
-        for figure in (_loss_figure(stages, boundaries), _validation_figure(stages, boundaries, finding))
-        if figure is not None
-    ]
-    notices = []
-    if unreadable:
-        notices.append(f"Left out: {plural(unreadable, 'line')} of history.jsonl that could not be read.")
-    return Block("learning", "Training", texts=_summary(stages, history, finding), notices=notices, figures=figures)
+    known = dict.fromkeys(name for stage in stages for record in stage.validations.values() for name in record["valid"])
+    # At most two metrics on one axis; where nothing wanted was recorded, the first that was.
+    shown = [found for wanted in watched.figures if (found := [name for name in wanted if name in known][:2])]
+    figures = [_loss_figure(stages, boundaries)]
+    figures += [_validation_figure(stages, boundaries, names, watched) for names in shown or [list(known)[:1]]]
+    notices = [f"Left out: {plural(unreadable, 'line')} of {file} that could not be read."] if unreadable else []
+    return Block(
+        key,
+        title,
+        texts=_summary(stages, history, watched),
+        notices=notices,
+        figures=[figure for figure in figures if figure is not None],
+    )
 
 
 def _stages(history: Sequence[Mapping[str, Any]]) -> list[_Stage]:
@@ -110,14 +158,6 @@ def _averaged(points: Sequence[tuple[float, float | None]], group: int) -> list[
     return means
 
 
-def _shown_metrics(stages: Sequence[_Stage], finding: Finding | None) -> list[str]:
-    """At most two validation metrics on one axis: the main one and the other headline."""
-    known = dict.fromkeys(key for stage in stages for record in stage.validations.values() for key in record["valid"])
-    wanted = [*([finding.main] if finding is not None else []), "hr@10", "ndcg@10"]
-    shown = list(dict.fromkeys(key for key in wanted if key in known))[:2]
-    return shown or list(known)[:1]
-
-
 def _best(stages: Sequence[_Stage]) -> tuple[_Stage, float, Mapping[str, Any]] | None:
     """The last validation that was the best so far, with its stage and update."""
     for stage in reversed(stages):
@@ -128,9 +168,8 @@ def _best(stages: Sequence[_Stage]) -> tuple[_Stage, float, Mapping[str, Any]] |
 
 
 def _validation_figure(
-    stages: Sequence[_Stage], boundaries: Sequence[tuple[float, str]], finding: Finding | None
+    stages: Sequence[_Stage], boundaries: Sequence[tuple[float, str]], shown: Sequence[str], watched: Watched
 ) -> Figure | None:
-    shown = _shown_metrics(stages, finding)
     lines = []
     for index, key in enumerate(shown):
         points: list[tuple[float, float | None]] = []
@@ -141,7 +180,7 @@ def _validation_figure(
                 (update + stage.offset, as_number(record["valid"].get(key)))
                 for update, record in sorted(stage.validations.items())
             ]
-        lines.append(Line(metric_label(key), points, index))
+        lines.append(Line(watched.label(key), points, index))
     values = [value for line in lines for _, value in line.points if value is not None]
     if not values:
         return None
@@ -168,7 +207,7 @@ def _validation_figure(
     return Figure(chart, f"{name} on the validation split against optimizer updates.{caption}")
 
 
-def _summary(stages: Sequence[_Stage], history: Sequence[Mapping[str, Any]], finding: Finding | None) -> list[str]:
+def _summary(stages: Sequence[_Stage], history: Sequence[Mapping[str, Any]], watched: Watched) -> list[str]:
     """How long it trained, and how validation and test compare."""
     last = stages[-1]
     total = last.offset + max(last.updates, default=0.0)
@@ -178,12 +217,16 @@ def _summary(stages: Sequence[_Stage], history: Sequence[Mapping[str, Any]], fin
     text += f", {duration(max(seconds))}" if seconds else ""
     text += "."
     best = _best(stages)
-    key = finding.main if finding is not None else ""
-    value = as_number(best[2]["valid"].get(key)) if best is not None else None
-    if best is not None and finding is not None and value is not None:
+    if best is None:
+        return [text]
+    stage, update, record = best
+    reached = [(key, value) for key in watched.summary if (value := as_number(record["valid"].get(key))) is not None]
+    if reached:
+        places = watched.decimals
+        valid = ", ".join(f"{watched.label(key)} {number(value, places)}" for key, value in reached)
+        test = listed([number(watched.test.get(key), places) for key, _ in reached])
         text += (
-            f" The best checkpoint came at update {count(best[1] + best[0].offset)}: {metric_label(key)} "
-            f"{number(value, finding.decimals)} on validation; on test the model reaches "
-            f"{number(finding.model.test[key], finding.decimals)}."
+            f" The best checkpoint came at update {count(update + stage.offset)}: {valid} on validation; on test the "
+            f"model reaches {test}."
         )
     return [text]

@@ -16,6 +16,8 @@ _UNIFORM = 0.98
 """From this entropy, relative to its maximum, a gate counts as uniform."""
 _COLLAPSED = 0.9
 """From this mean weight of one expert a mixture counts as collapsed."""
+_UNROUTED = 0.95
+"""From this load of one expert a gate counts as mixing without routing."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Mixture:
     """Mean entropy of an item's weights in nats."""
     dead: int
     """Experts whose mean weight is under a tenth of an equal share."""
+    unit: str = "item"
+    """What the gate weighs the experts for."""
 
     @property
     def evenness(self) -> float | None:
@@ -49,8 +53,8 @@ class Mixture:
             return ""
         if self.evenness is not None and self.evenness >= _UNIFORM:
             return (
-                f"The mixture is uniform: every item gets nearly the same weights (entropy {percent(self.evenness)} of "
-                "its maximum), so the gate averages the experts and routes nothing."
+                f"The mixture is uniform: every {self.unit} gets nearly the same weights (entropy "
+                f"{percent(self.evenness)} of its maximum), so the gate averages the experts and routes nothing."
             )
         shares = [value if value is not None else 0.0 for value in self.weights]
         top = max(shares, default=0.0)
@@ -73,15 +77,21 @@ class Mixture:
             return ""
         busiest = max((value for value in self.load if value is not None), default=None)
         text = f"All {size} experts are in use"
-        text += "." if busiest is None else f"; the busiest weighs most for {percent(busiest, 0)} of the items."
+        if busiest is not None and busiest >= _UNROUTED:
+            who = plain(self.names[self.load.index(busiest)])
+            return (
+                f"{text}, but {who} weighs most for {percent(busiest, 0)} of the {self.unit}s: the gate mixes and "
+                "hardly routes."
+            )
+        text += "." if busiest is None else f"; the busiest weighs most for {percent(busiest, 0)} of the {self.unit}s."
         if self.evenness is None:
             return text
         choice = "leans only slightly" if self.evenness >= 0.9 else "does choose"
         return f"{text} Entropy is {percent(self.evenness, 0)} of its maximum: the gate {choice}."
 
 
-def mixture(recorded: Mapping[str, Any]) -> Mixture:
-    """Read `experts` of `metrics.json`."""
+def mixture(recorded: Mapping[str, Any], unit: str = "item") -> Mixture:
+    """Read how a gate uses its experts; `unit` is what it weighs them for."""
     weights, load = _vector(recorded.get("mean_weight")), _vector(recorded.get("load"))
     return Mixture(
         names=_names(recorded.get("names"), max(len(weights), len(load)), "Expert"),
@@ -89,6 +99,7 @@ def mixture(recorded: Mapping[str, Any]) -> Mixture:
         load=load,
         entropy=as_number(recorded.get("entropy")),
         dead=int(as_number(recorded.get("dead")) or 0),
+        unit=unit,
     )
 
 

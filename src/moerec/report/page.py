@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
@@ -14,13 +17,25 @@ from moerec import __version__
 from moerec.files import atomic_file
 from moerec.report.content import Block
 from moerec.report.finding import find, part, sentence
-from moerec.report.learning import learning
+from moerec.report.learning import learning, ranker_learning
 from moerec.report.mixture import experts
 from moerec.report.people import people
 from moerec.report.protocol import protocol
 from moerec.report.provenance import data, facts, reproduce
+from moerec.report.ranking_curves import ranking_curves
+from moerec.report.ranking_examples import ranking_examples
+from moerec.report.ranking_experts import ranking_experts
+from moerec.report.ranking_finding import find_ranking
+from moerec.report.ranking_importance import ranking_importance
+from moerec.report.ranking_protocol import ranking_protocol
+from moerec.report.ranking_results import ranking_results
+from moerec.report.ranking_sentences import task_sentences
+from moerec.report.ranking_slices import ranking_slices
 from moerec.report.results import beyond, results, slices
 from moerec.report.run_files import RunFiles, read_run
+from moerec.report.two_stages import find_two_stages, stages_sentence, two_stages
+
+_BOTH, _RETRIEVAL, _RANKING, _RUN = "Both stages", "Retrieval", "Ranking", "The run"
 
 
 def write_report(run_directory: Path) -> Path:
@@ -45,38 +60,84 @@ def write_report(run_directory: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The page as text."""
-    finding = find(run.metrics)
     dataset = part(run.metrics, "dataset")
-    if finding is None:
-        found = "This run recorded no retrieval metric on the test split."
-    else:
-        found = sentence(finding)
     return _template().render(
         name=str(run.metrics.get("name") or "unnamed run"),
         dataset=str(dataset.get("name") or ""),
-        finding=found,
+        findings=findings(run),
         facts=facts(run.metrics, run.environment),
-        blocks=blocks(run),
+        groups=[(stage, list(members)) for stage, members in groupby(blocks(run), key=lambda block: block.stage)],
         css=Markup(_file("report.css")),
         version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
+def findings(run: RunFiles) -> list[tuple[str, list[str]]]:
+    """What was found, in plain sentences: pairs of the stage, empty where there is only one, and its sentences."""
+    retrieval, ranking, both = find(run.metrics), find_ranking(run.metrics), find_two_stages(run.metrics)
+    found: list[tuple[str, list[str]]] = []
+    if both is not None:
+        found.append((_BOTH, [stages_sentence(both)]))
+    if retrieval is not None:
+        found.append((_RETRIEVAL, [sentence(retrieval)]))
+    if ranking is not None:
+        found.append((_RANKING, task_sentences(ranking)))
+    if not found:
+        return [("", ["This run recorded no retrieval metric and no ranking metric on the test split."])]
+    return found if len(found) > 1 else [("", found[0][1])]
+
+
 def blocks(run: RunFiles) -> list[Block]:
     """The sections for which the run has data, in reading order."""
-    finding = find(run.metrics)
-    sections = [
-        results(finding) if finding is not None else None,
-        protocol(run.metrics, finding),
-        learning(run.history, run.unreadable_history_lines, finding),
-        experts(run.metrics),
-        slices(finding) if finding is not None else None,
-        beyond(finding) if finding is not None else None,
-        people(run.examples),
-        data(run.metrics),
-        reproduce(run.metrics, run.environment, run.recipe),
+    ranking, both = _ranking(run), find_two_stages(run.metrics)
+    about_run = _present([data(run.metrics), reproduce(run.metrics, run.environment, run.recipe)])
+    if not ranking and both is None:
+        return [*_retrieval(run), *about_run]
+    stages = [
+        (_BOTH, [two_stages(both)] if both is not None else []),
+        (_RETRIEVAL, _retrieval(run)),
+        (_RANKING, ranking),
+        (_RUN, about_run),
     ]
+    return [replace(block, stage=stage) for stage, members in stages for block in members]
+
+
+def _retrieval(run: RunFiles) -> list[Block]:
+    finding = find(run.metrics)
+    return _present(
+        [
+            results(finding) if finding is not None else None,
+            protocol(run.metrics, finding),
+            learning(run.history, run.unreadable_history_lines, finding),
+            experts(run.metrics),
+            slices(finding) if finding is not None else None,
+            beyond(finding) if finding is not None else None,
+            people(run.examples),
+        ]
+    )
+
+
+def _ranking(run: RunFiles) -> list[Block]:
+    finding = find_ranking(run.metrics)
+    training = ranker_learning(run.ranker_history, run.unreadable_ranker_lines, finding)
+    if finding is None:
+        return _present([training])
+    return _present(
+        [
+            ranking_results(finding),
+            ranking_protocol(finding, run.metrics),
+            ranking_curves(finding, run.ranking_curves),
+            ranking_importance(finding, run.metrics),
+            ranking_experts(finding, run.metrics),
+            ranking_slices(finding, run.metrics),
+            ranking_examples(finding, run.ranking_examples, run.metrics),
+            training,
+        ]
+    )
+
+
+def _present(sections: Sequence[Block | None]) -> list[Block]:
     return [section for section in sections if section is not None]
 
 

@@ -70,6 +70,8 @@ class Bar:
 
     label: str
     values: Sequence[float | None]
+    deviations: Sequence[float | None] = ()
+    """How far each value may be off; drawn as a whisker to both sides."""
 
 
 def line_chart(
@@ -195,7 +197,8 @@ def bar_chart(
     texts = [value_format(value) for value in found]
     frame = _row_frame([bar.label for bar in bars], texts, pitch, bool(names))
     include = [0.0] if reference is None else [0.0, reference]
-    x = make_axis(found, frame.left, frame.right - 1, x_title, include=include, round_range=False)
+    reach = [end for bar in bars for place in range(len(bar.values)) for end in _whisker(bar, place) or ()]
+    x = make_axis([*found, *reach], frame.left, frame.right - 1, x_title, include=include, round_range=False)
     parts = [frame_border(frame), legend(names, frame, filled=True)]
     parts.append(x_axis(frame, x) if found else no_data(frame))
     zero = x.scale(0.0)
@@ -211,11 +214,22 @@ def bar_chart(
                 f'<rect class="mark bar series-{place % STYLES}" x="{left:.2f}" y="{centre - 5:.2f}" '
                 f'width="{right - left:.2f}" height="10"/>'
             )
+            if (ends := _whisker(bar, place)) is not None:
+                low, high = (x.scale(end) for end in ends)
+                parts.append(segment(low, centre, high, centre, "mark whisker over"))
             parts.append(words(WIDTH - 4, centre + 4, value_format(value), "value", "end"))
     if reference is not None and found:
         at = x.scale(reference)
         parts.append(segment(at, frame.top, at, frame.bottom, "reference"))
     return picture(frame, description, parts)
+
+
+def _whisker(bar: Bar, place: int) -> tuple[float, float] | None:
+    """The ends of the whisker of a value; None without a deviation."""
+    value, deviation = bar.values[place], bar.deviations[place] if place < len(bar.deviations) else None
+    if value is None or deviation is None or not plottable(value) or not plottable(deviation):
+        return None
+    return value - abs(deviation), value + abs(deviation)
 
 
 def heat_map(
@@ -319,12 +333,13 @@ def _path(line: Line, x: Scale, y: Scale) -> str:
 
 def _callout(callout: Callout, frame: Frame, x: Scale, y: Scale) -> str:
     at, height = x(callout.x), y(callout.y)
-    half = text_width(callout.text) / 2
+    text = cut(callout.text, frame.right - frame.left - 4)
+    half = text_width(text) / 2
     centre = min(max(at, frame.left + half + 2), frame.right - half - 2)
     # Words go above the point, or below where the frame ends.
     baseline = height - 12 if height - 18 > frame.top else height + 22
     return f'<circle class="mark ring" cx="{at:.2f}" cy="{height:.2f}" r="6"/>' + words(
-        centre, baseline, callout.text, f"callout series-{callout.series % STYLES}", "middle"
+        centre, baseline, text, f"callout series-{callout.series % STYLES}", "middle"
     )
 
 

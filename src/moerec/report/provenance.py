@@ -111,7 +111,8 @@ def reproduce(metrics: Mapping[str, Any], environment: Mapping[str, Any], recipe
     """Command, seed, versions, machine, timing and the resolved recipe."""
     rows = [Row(label, [Cell(text)]) for label, text in _machine(metrics, environment) if text]
     libraries = environment.get("libraries")
-    timing = _timing(part(metrics, "timing"))
+    of_ranker = {f"{step.removesuffix('_s')}_s": took for step, took in part(metrics, "ranking", "seconds").items()}
+    timing = _timing(part(metrics, "timing"), "") + _timing(of_ranker, " of the ranker")
     folded = []
     if isinstance(libraries, Mapping) and libraries:
         listed = [Row(str(name), [Cell(str(version))]) for name, version in sorted(libraries.items())]
@@ -143,10 +144,11 @@ def _machine(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> list
     size = [plural(cores, "core")] if cores is not None else []
     size += [plural(threads, "thread")] if threads is not None else []
     size += [f"{number(memory, 1)} GiB memory"] if memory is not None else []
-    parameters = model.get("parameters")
+    parameters, of_ranker = model.get("parameters"), part(metrics, "ranking", "model").get("parameters")
     return [
         ("Seed", "" if metrics.get("seed") is None else str(metrics["seed"])),
         ("Parameters of the model", "" if parameters is None else count(parameters)),
+        ("Parameters of the ranker", "" if of_ranker is None else count(of_ranker)),
         *(
             (name, str(environment.get(key) or ""))
             for name, key in (("moerec", "moerec"), ("Python", "python"), ("torch", "torch"))
@@ -158,7 +160,8 @@ def _machine(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> list
     ]
 
 
-def _timing(timing: Mapping[str, Any]) -> list[Figure]:
+def _timing(timing: Mapping[str, Any], whose: str) -> list[Figure]:
+    """A bar for each step; rates stand in the caption."""
     stages = [
         (plain(key.removesuffix("_s")), found)
         for key, value in timing.items()
@@ -176,11 +179,11 @@ def _timing(timing: Mapping[str, Any]) -> list[Figure]:
     chart = bar_chart(
         [Bar(name, [seconds]) for name, seconds in stages],
         x_title="Seconds",
-        description=f"Time of each step. {told}.",
+        description=f"Time of each step{whose}. {told}.",
         value_format=duration,
     )
     rate = f" Rates: {', '.join(rates)}." if rates else ""
-    return [Figure(chart, f"Where the time went; {total} in all.{rate}")]
+    return [Figure(chart, f"Where the time{whose} went; {total} in all.{rate}")]
 
 
 def facts(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
@@ -189,6 +192,8 @@ def facts(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> list[st
     line = [f"{count(dataset[key])} {key}" for key in ("users", "items", "events") if key in dataset]
     if model.get("parameters") is not None:
         line.append(f"{count(model['parameters'])} parameters")
+    if (of_ranker := part(metrics, "ranking", "model").get("parameters")) is not None:
+        line.append(f"{count(of_ranker)} parameters of the ranker")
     if metrics.get("seed") is not None:
         line.append(f"seed {metrics['seed']}")
     if environment.get("moerec"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ class RunFiles:
     examples: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
     recipe: str
+    ranking_curves: Mapping[str, Any] = field(default_factory=dict)
+    ranking_examples: Sequence[Mapping[str, Any]] = ()
+    ranker_history: Sequence[Mapping[str, Any]] = ()
+    unreadable_ranker_lines: int = 0
 
 
 def read_run(run_directory: Path) -> RunFiles:
@@ -33,14 +37,19 @@ def read_run(run_directory: Path) -> RunFiles:
     if not metrics_file.is_file():
         raise ReportError(f"{metrics_file}: no such file; a report needs a finished run (moerec run RECIPE)")
     history, unreadable = _history(run_directory / "history.jsonl")
+    ranker_history, unreadable_of_ranker = _history(run_directory / "ranker" / "history.jsonl")
     recipe_file = run_directory / "recipe.yaml"
     return RunFiles(
         metrics=_mapping(metrics_file),
         history=history,
         unreadable_history_lines=unreadable,
-        examples=_examples(run_directory / "examples.json"),
+        examples=_list(run_directory / "examples.json", "users"),
         environment=_mapping(run_directory / "environment.json"),
         recipe=_text(recipe_file) if recipe_file.is_file() else "",
+        ranking_curves=_mapping(run_directory / "ranking_curves.json"),
+        ranking_examples=_list(run_directory / "ranking_examples.json", "predictions"),
+        ranker_history=ranker_history,
+        unreadable_ranker_lines=unreadable_of_ranker,
     )
 
 
@@ -67,12 +76,12 @@ def _mapping(path: Path) -> dict[str, Any]:
     return found
 
 
-def _examples(path: Path) -> list[dict[str, Any]]:
+def _list(path: Path, what: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     found = _json(path)
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise ReportError(f"{path}: must be a list of users; write the run again")
+        raise ReportError(f"{path}: must be a list of {what}; write the run again")
     return found
 
 

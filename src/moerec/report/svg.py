@@ -18,6 +18,9 @@ STYLES = 4
 _CHARACTER = 7.2
 """About how wide one character of a label is."""
 
+_WIDE_CHARACTER = 10.2
+"""About how wide a capital letter is, and what is as wide."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -64,7 +67,8 @@ def x_axis(frame: Frame, axis: Axis) -> str:
 
 def y_axis(frame: Frame, axis: Axis) -> str:
     """Grid lines and tick labels left of the frame, the title above it."""
-    parts = [words(4, 16, axis.title, "title", "start")]
+    widest = max((text_width(label) for _, label in axis.ticks), default=0.0)
+    parts = [words(max(frame.left - widest - 10, 4.0), 16, axis.title, "title", "start")]
     for value, label in axis.ticks:
         at = axis.scale(value)
         parts.append(segment(frame.left, at, frame.right, at, "grid"))
@@ -124,13 +128,18 @@ def words(x: float, y: float, text: str, kind: str, anchor: str) -> str:
 
 def text_width(text: str) -> float:
     """About how wide a text is."""
-    return _CHARACTER * len(text)
+    wide = sum(character.isupper() or character in "@%mwMW" for character in text)
+    return _CHARACTER * (len(text) - wide) + _WIDE_CHARACTER * wide
 
 
 def cut(text: str, width: float) -> str:
     """The text, shortened by an ellipsis where it is wider than the room for it."""
-    most = max(int(width / _CHARACTER), 2)
-    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+    if text_width(text) <= width:
+        return text
+    most = len(text)
+    while most > 1 and text_width(text[:most]) + _CHARACTER > width:
+        most -= 1
+    return f"{text[:most].rstrip()}…"
 
 
 def _clean(text: str) -> Markup:

@@ -10,10 +10,13 @@ from rich.console import Console
 
 from moerec.artifacts import ArtifactCache
 from moerec.errors import DatasetError
+from moerec.ranking_model import RankingModel
 from moerec.recommender import Recommender
 from moerec.run.folder import recipe_of
 from moerec.run.judge import Judge
 from moerec.run.prepare import prepare
+from moerec.run.ranker import FOLDER, ranker_identity
+from moerec.run.ranking import Ranking
 from moerec.run.retriever import training_identity
 from moerec.training.checkpoint import load_state
 
@@ -21,7 +24,7 @@ from moerec.training.checkpoint import load_state
 def evaluate_run(
     directory: Path, part: Literal["valid", "test"], artifacts: Path, console: Console, overrides: dict[str, Any]
 ) -> dict[str, Any]:
-    """Metrics, intervals, slices and the protocol in words of a run's saved model.
+    """Metrics, intervals, slices and the protocol in words of a run's saved models; those of a ranker under `ranking`.
 
     Args:
         directory: the run.
@@ -38,13 +41,22 @@ def evaluate_run(
         torch.set_num_threads(recipe.training.threads)  # another number of threads changes the last bits
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=overrides)})
     prepared = prepare(recipe, ArtifactCache(artifacts), console)
-    recommender = Recommender.from_pretrained(directory)
-    last = load_state(directory / "checkpoints" / "last")
-    if last.identity != training_identity(recipe_of(directory), prepared):
+    result: dict[str, Any] = {"name": recipe.name}
+    if recipe.retriever is not None:
+        _check_identity(directory, directory, training_identity(recipe_of(directory), prepared))
+        judge = Judge(recipe, prepared, part)
+        judged = judge.judge(Recommender.from_pretrained(directory).model, recipe.name)
+        result |= judge.summary(judged) | {"protocol": judge.words()}
+    if recipe.ranker is not None:
+        _check_identity(directory, directory / FOLDER, ranker_identity(recipe_of(directory), prepared, None))
+        ranking = Ranking.of(recipe, prepared, console)
+        result["ranking"] = ranking.judge_again(RankingModel.from_pretrained(directory).ranker, part)
+    return result
+
+
+def _check_identity(directory: Path, training: Path, identity: str) -> None:
+    if load_state(training / "checkpoints" / "last").identity != identity:
         raise DatasetError(
             f"{directory}: the data have changed since this model was trained, and what it learned from may be test "
             "events now; bring the old files back, or train again"
         )
-    judge = Judge(recipe, prepared, part)
-    judged = judge.judge(recommender.model, recipe.name)
-    return {"name": recipe.name} | judge.summary(judged) | {"protocol": judge.words()}

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from moerec.errors import MoerecError
+from moerec.ranking_model import FOLDER as RANKER
+from moerec.ranking_model import RankingModel
 from moerec.recommender import Recommender
 from moerec.run.folder import METRICS, MODEL, RECIPE
 
@@ -54,16 +56,29 @@ def run_metrics(directory: Path) -> dict[str, Any]:
     return metrics
 
 
-def inspect_user(recommender: Recommender, user: str, k: int) -> dict[str, Any]:
-    """A user's history, oldest first, and what would be recommended now."""
+def inspect_user(directory: Path, user: str, k: int) -> dict[str, Any]:
+    """A user's history, oldest first, the profile that the ranker's features keep, and the list of the moment.
+
+    Args:
+        directory: a run or a model folder; what it has no model for is left out.
+        user: id of the user.
+        k: length of the list.
+    """
+    if not has_retriever(directory):
+        return {"user_id": user, "profile": RankingModel.from_pretrained(directory).profile(user)}
+    recommender = Recommender.from_pretrained(directory)
     history = recommender.history(user)
     listed = recommender.recommend(users=[user], k=k)
-    return {
-        "user_id": user,
-        "events": len(history),
-        "history": history.to_dicts(),
-        "recommended": with_titles(recommender, listed),
-    }
+    shown: dict[str, Any] = {"user_id": user, "events": len(history), "history": history.to_dicts()}
+    if recommender.ranking is not None:
+        shown["profile"] = recommender.ranking.profile(user)
+    return shown | {"recommended": with_titles(recommender, listed)}
+
+
+def has_retriever(directory: Path) -> bool:
+    """Whether a run or model folder has lists to give; a recipe may have a ranker alone."""
+    model = directory / MODEL if (directory / MODEL).is_dir() else directory
+    return (model / "config.json").is_file() or not (model / RANKER).is_dir()
 
 
 def inspect_item(recommender: Recommender, item: str, k: int) -> dict[str, Any]:
@@ -86,29 +101,42 @@ def inspect_item(recommender: Recommender, item: str, k: int) -> dict[str, Any]:
 def inspect_run(directory: Path) -> dict[str, Any]:
     """What a run is and what came out: data, model, test metrics, best baseline, timing."""
     metrics = run_metrics(directory)
-    retrieval = metrics["retrieval"]
-    baselines = retrieval.get("baselines", {})
-    best = max(baselines, key=lambda kind: baselines[kind].get("ndcg@10", 0.0)) if baselines else None
-    return {
+    found: dict[str, Any] = {
         "run": str(directory),
         "name": metrics["name"],
         "dataset": {key: metrics["dataset"][key] for key in ("name", "users", "items", "events")},
-        "model": metrics["model"],
-        "test": retrieval["test"],
-        "best_baseline": None if best is None else {best: baselines[best]},
-        "timing": metrics["timing"],
     }
+    if "retrieval" in metrics:
+        retrieval = metrics["retrieval"]
+        baselines = retrieval.get("baselines", {})
+        best = max(baselines, key=lambda kind: baselines[kind].get("ndcg@10", 0.0)) if baselines else None
+        found |= {
+            "model": metrics["model"],
+            "test": retrieval["test"],
+            "best_baseline": None if best is None else {best: baselines[best]},
+        }
+    if "ranking" in metrics:
+        found["ranking"] = {key: metrics["ranking"][key] for key in ("model", "test", "baselines")}
+    if "two_stage" in metrics:
+        found["two_stage"] = {key: metrics["two_stage"][key] for key in ("on", "why", "formula", "first_stage", "test")}
+    return found | {"timing": metrics["timing"]}
 
 
 def inspect_experts(directory: Path) -> dict[str, Any]:
-    """How the experts of a run's item tower are used.
+    """How the experts of a run's item tower are used, and under `ranker` those of its ranker for each task.
 
     Raises:
-        MoerecError: the model has no mixture.
+        MoerecError: neither model has a mixture.
     """
-    experts: dict[str, Any] | None = run_metrics(directory).get("experts")
-    if experts is None:
-        raise MoerecError(f"{directory}: this model has no mixture; set retriever.item_tower.fusion: mixture")
+    metrics = run_metrics(directory)
+    experts: dict[str, Any] = dict(metrics.get("experts", {}))
+    ranker = metrics.get("ranking", {}).get("experts")
+    if ranker is not None:
+        experts["ranker"] = ranker
+    if not experts:
+        raise MoerecError(
+            f"{directory}: this model has no mixture; set retriever.item_tower.fusion: mixture, or ranker.kind: mmoe"
+        )
     return experts
 
 

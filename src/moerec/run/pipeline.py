@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,19 @@ import torch
 from rich.console import Console
 
 from moerec.artifacts import ArtifactCache
-from moerec.config import kind_of
 from moerec.errors import MoerecError
-from moerec.files import atomic_file, write_json
+from moerec.files import write_json
+from moerec.ranking_model import RankingModel
 from moerec.recipe import Recipe, plain_recipe
 from moerec.recommender import Recommender
 from moerec.report.page import write_report
-from moerec.run.baselines import chosen_baselines, tuned_baselines
 from moerec.run.card import model_card
-from moerec.run.describe import describe_dataset, describe_experts, example_users
+from moerec.run.describe import describe_dataset
 from moerec.run.folder import METRICS, MODEL, REPORT, check_out, find_run, first_difference, new_run, recipe_of
-from moerec.run.judge import Judge
-from moerec.run.prepare import Prepared, prepare
-from moerec.run.retriever import Trained, check_training, train_retriever
+from moerec.run.prepare import prepare
+from moerec.run.ranking import Ranking
+from moerec.run.retrieval import Retrieval
+from moerec.run.two_stage import choose_formula, judge_two_stages, second_stage_of
 
 
 @dataclass(frozen=True)
@@ -64,39 +63,57 @@ def _run(recipe: Recipe, options: RunOptions, console: Console, *, judged: bool)
         return directory
     prepared = prepare(recipe, artifacts, console)
     # What cannot work is found out now, not after an hour of training; and a run that never began leaves no folder.
-    valid, test = Judge(recipe, prepared, "valid"), Judge(recipe, prepared, "test") if judged else None
-    check_training(recipe, prepared)
-    kinds, left_out = chosen_baselines(recipe, prepared)
+    retrieval = None if recipe.retriever is None else Retrieval.of(recipe, prepared, judged=judged)
+    ranking = None if recipe.ranker is None else Ranking.of(recipe, prepared, console)
     if directory is None:
         directory = new_run(recipe, options.runs, options.out)
     console.print(f"run {directory}", highlight=False)
     timing: dict[str, float] = dict(prepared.seconds)
-    scorers: dict[str, Any] = {}
-    details: dict[str, dict[str, Any]] = {}
-    if test is not None and kinds:
-        console.print(f"baselines, tuned on validation with {recipe.baselines.trials} settings each", highlight=False)
-        scorers, details = tuned_baselines(recipe, prepared, valid, artifacts, console)
-        for kind, reason in left_out.items():
-            console.print(f"  {kind:<18} left out: {reason}", highlight=False)
-        timing["baselines_s"] = round(sum(found["seconds"] for found in details.values()), 3)
-    trained = train_retriever(recipe, prepared, valid, directory, console, resume=options.resume)
-    timing["train_s"] = round(trained.state.seconds, 3)
-    timing["targets_per_second"] = round(trained.state.targets / max(trained.state.seconds, 1e-9), 1)
-    recommender = Recommender.from_dataset(
-        trained.model, prepared.dataset, prepared.column_state.model_dump(mode="json")
+    first = second = None
+    if retrieval is not None:
+        first = retrieval.train(directory, artifacts, timing, console, resume=options.resume)
+    if ranking is not None:
+        second = ranking.train(directory, artifacts, timing, console, resume=options.resume, judged=judged)
+    recommender = (
+        None
+        if first is None
+        else Recommender.from_dataset(first.model, prepared.dataset, prepared.column_state.model_dump(mode="json"))
     )
+    ranker = None
+    if ranking is not None and second is not None:
+        ranker = RankingModel.of(second.model, ranking.data.builder, prepared.dataset)
     # Saved before anything is judged or described: what comes after may fail, the training is not lost.
-    recommender.save_pretrained(directory / MODEL)
-    if test is None:
+    _save(directory, recommender, ranker)
+    if not judged:
         return directory
-    metrics = _judge(recipe, prepared, trained, scorers, details, valid, test, timing, directory)
-    if left_out:
-        metrics["protocol"]["baselines left out"] = "; ".join(f"{kind}: {reason}" for kind, reason in left_out.items())
-    recommender.save_pretrained(directory / MODEL, card=model_card(recipe, metrics))
+    metrics: dict[str, Any] = {
+        "name": recipe.name,
+        "seed": recipe.seed,
+        "dataset": describe_dataset(prepared),
+        "timing": timing,
+    }
+    if ranking is not None and second is not None:
+        metrics["ranking"] = ranking.judge(second, timing, directory)
+    if retrieval is not None and first is not None and recommender is not None:
+        lists, found = retrieval.judge(first, timing, directory)
+        metrics |= found
+        if ranker is not None and retrieval.test is not None:
+            chosen = choose_formula(recipe, first.model, ranker.ranker, ranker.builder, retrieval.valid, console)
+            metrics["two_stage"] = judge_two_stages(recipe, chosen, lists, retrieval.test)
+            settings = second_stage_of(recipe, chosen)
+            recommender = replace(recommender, second_stage=settings)
+    _save(directory, recommender, ranker, card=model_card(recipe, metrics))
     # metrics.json is what makes a run finished, so it comes when the model is there.
     write_json(directory / METRICS, metrics)
     write_report(directory)
     return directory
+
+
+def _save(directory: Path, recommender: Recommender | None, ranker: RankingModel | None, card: str = "") -> None:
+    if recommender is not None:
+        replace(recommender, ranking=ranker).save_pretrained(directory / MODEL, card=card)
+    elif ranker is not None:
+        ranker.save_pretrained(directory / MODEL, card=card)
 
 
 def _resumed(recipe: Recipe, options: RunOptions) -> Path:
@@ -116,53 +133,3 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
     for key in ("device", "threads", "log_every", "checkpoint_every", "tensorboard"):
         del plain["training"][key]
     return plain
-
-
-def _judge(
-    recipe: Recipe,
-    prepared: Prepared,
-    trained: Trained,
-    scorers: dict[str, Any],
-    details: dict[str, dict[str, Any]],
-    valid: Judge,
-    test: Judge,
-    timing: dict[str, float],
-    directory: Path,
-) -> dict[str, Any]:
-    """Score the test part, once, with the selected model and the selected baselines."""
-    started = time.perf_counter()
-    model = test.judge(trained.model, recipe.name)
-    timing["users_per_second"] = round(model.full.users_per_second, 1)
-    retrieval = test.summary(model) | {"valid": valid.judge(trained.model, recipe.name).metrics}
-    retrieval["baselines"], retrieval["baseline_details"] = {}, {}
-    per_case = test.per_case(model, "model")
-    for kind, scorer in scorers.items():
-        other = test.judge(scorer, kind)
-        per_case = per_case.hstack(test.per_case(other, f"baseline {kind}").drop("user_id"))
-        summary = test.summary(other)
-        retrieval["baselines"][kind] = summary.pop("test")
-        against = test.against(model, other, recipe.training.metric)
-        retrieval["baseline_details"][kind] = details[kind] | summary | {"against_model": against}
-    with atomic_file(directory / "per_case.parquet") as temporary:
-        per_case.write_parquet(temporary)
-    timing["evaluate_s"] = round(time.perf_counter() - started, 3)
-    write_json(
-        directory / "examples.json", example_users(prepared, model.full, recipe.evaluation.examples, recipe.seed)
-    )
-    metrics: dict[str, Any] = {
-        "name": recipe.name,
-        "seed": recipe.seed,
-        "model": {
-            "kind": kind_of("retriever", recipe.retriever),
-            "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
-            "trials": recipe.model_trials,
-            "best_update": trained.state.best_update,
-            "updates": trained.state.total_updates,
-        },
-        "dataset": describe_dataset(prepared),
-        "retrieval": retrieval,
-        "protocol": test.words(),
-        "timing": timing,
-    }
-    experts = describe_experts(trained.model, test.train_counts)
-    return metrics | ({} if experts is None else {"experts": experts})

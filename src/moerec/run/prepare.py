@@ -86,7 +86,7 @@ def prepare(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> Prepa
         stores[name], read_from[name] = _modality(name, recipe, dataset, inputs, artifacts, console)
     encode_s = time.perf_counter() - started
     trained = dataset.trained_items(SPLIT)
-    specs = tuple(recipe.features)
+    specs = tuple(spec for spec in recipe.features if spec.side == "item")
     state = fit_columns(specs, dataset.items, trained[FIRST_ITEM:], SPLIT)
     arrays = apply_columns(specs, dataset.items, state)
     features = [spec.model_dump(mode="json") for spec in specs]

@@ -9,9 +9,66 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from moerec.evaluation.predictions import is_higher_better
+
+
+def results_tables(metrics: dict[str, Any]) -> list[Table]:
+    """What a finished run found: a table for retrieval, for each task of the ranker, and for both stages together."""
+    tables = [results_table(metrics)] if "retrieval" in metrics else []
+    tables += [task_table(metrics, task) for task in metrics.get("ranking", {}).get("tasks", {})]
+    return tables + ([stages_table(metrics)] if "two_stage" in metrics else [])
+
+
+def task_table(metrics: dict[str, Any], task: str) -> Table:
+    """The ranker, other rankers and the baselines on one task of the test part."""
+    ranking = metrics["ranking"]
+    described = ranking["tasks"][task]
+    main = described["metric"]
+    suffix = main.split("/", 2)[2:]  # the population, where it is not that of real rows
+    shown = ("auc", "gauc", "log_loss", "ece") if described["type"] == "binary" else ("rmse", "mae", "r2")
+    names = [name for part in shown if (name := "/".join([task, part, *suffix])) in ranking["test"]]
+    title = f"{metrics['dataset']['name']}, test part, {task}: {described['describe']}"
+    table = Table(title=Text(title, style="italic"), box=SIMPLE)
+    table.add_column("model", no_wrap=True)
+    for name in names:
+        table.add_column(name.split("/")[1], justify="right")
+    table.add_column(f"{main.split('/')[1]}, 95 %", justify="right", no_wrap=True)
+    table.add_column("p", justify="right", no_wrap=True)
+    rows = [(metrics["name"], ranking["test"], ranking["intervals"].get(main), "")]
+    for group in ("sibling", "baseline"):
+        for kind, values in ranking.get(f"{group}s", {}).items():
+            details = ranking[f"{group}_details"][kind]
+            p_value = details["against_model"].get(main, {}).get("p_value")
+            rows.append((kind, values, details["intervals"].get(main), "" if p_value is None else f"{p_value:.4f}"))
+    best = {
+        name: (max if is_higher_better(name) else min)(values[name] for _, values, _, _ in rows if name in values)
+        for name in names
+    }
+    for number, (label, values, interval, p_value) in enumerate(rows):
+        cells = [_bold(f"{values[name]:.4f}", values[name] == best[name]) if name in values else "" for name in names]
+        bounds = "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+        table.add_row(_bold(label, number == 0), *cells, bounds, p_value)
+    return table
+
+
+def stages_table(metrics: dict[str, Any]) -> Table:
+    """Both stages beside the first stage alone, by full ranking of the test part."""
+    stages = metrics["two_stage"]
+    names = shown_metrics(stages["test"])
+    state = "on" if stages["on"] else "off"
+    title = f"both stages, {stages['candidates']} candidates; the second stage is {state}: {stages['why']}"
+    table = Table(title=Text(title, style="italic"), box=SIMPLE)
+    table.add_column("lists", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    for label, values in (("retriever alone", stages["first_stage"]), ("retriever, then ranker", stages["test"])):
+        best = {name: max(stages["test"][name], stages["first_stage"][name]) for name in names}
+        table.add_row(label, *(_bold(f"{values[name]:.4f}", values[name] == best[name]) for name in names))
+    return table
+
 
 def results_table(metrics: dict[str, Any]) -> Table:
-    """The model and its baselines on the test part, with the interval of NDCG and the p-value of the paired test."""
+    """The retriever and its baselines on the test part, with the interval of NDCG and the paired test's p-value."""
     retrieval = metrics["retrieval"]
     names = shown_metrics(retrieval["test"])
     main = next((name for name in names if name.startswith("ndcg@10")), names[0])

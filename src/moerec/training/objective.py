@@ -15,7 +15,7 @@ from moerec.batches.sequences import SequenceBatch
 from moerec.dataset.schema import FIRST_ITEM, PADDING
 from moerec.losses.retrieval import SeenItems
 from moerec.models.roles import Retriever
-from moerec.training.stages import StageConfig
+from moerec.training.stages import RetrieverStageConfig
 
 
 class Objective(Protocol):
@@ -25,13 +25,13 @@ class Objective(Protocol):
     def model(self) -> nn.Module:
         """The model to train."""
 
-    def batches_per_epoch(self, stage: StageConfig, epoch: int) -> int:
+    def batches_per_epoch(self, stage: Any, epoch: int) -> int:
         """Number of micro-batches of an epoch."""
 
-    def epoch(self, stage: StageConfig, epoch: int, start: int) -> Iterator[Any]:
+    def epoch(self, stage: Any, epoch: int, start: int) -> Iterator[Any]:
         """Micro-batches of an epoch from number `start` on; a function of (seed, epoch) alone."""
 
-    def loss(self, stage: StageConfig, batch: Any) -> Tensor:
+    def loss(self, stage: Any, batch: Any) -> Tensor:
         """The summed loss of a micro-batch."""
 
     def targets(self, batch: Any) -> int:
@@ -51,14 +51,14 @@ class RetrievalObjective:
     seed: int
     """Seed of the order of data."""
 
-    def _loader(self, stage: StageConfig) -> SequenceLoader:
+    def _loader(self, stage: RetrieverStageConfig) -> SequenceLoader:
         return SequenceLoader(self.histories, self.model.max_length, stage.batch_size, self.seed, stage.windows)
 
-    def batches_per_epoch(self, stage: StageConfig, epoch: int) -> int:
+    def batches_per_epoch(self, stage: RetrieverStageConfig, epoch: int) -> int:
         """See `Objective`."""
         return self._loader(stage).batches_per_epoch(epoch)
 
-    def epoch(self, stage: StageConfig, epoch: int, start: int) -> Iterator[SequenceBatch]:
+    def epoch(self, stage: RetrieverStageConfig, epoch: int, start: int) -> Iterator[SequenceBatch]:
         """See `Objective`."""
         return self._loader(stage).epoch(epoch, start)
 
@@ -67,7 +67,7 @@ class RetrievalObjective:
         assert batch.positives is not None
         return int((batch.positives != PADDING).sum() + (0 if batch.first is None else (batch.first != PADDING).sum()))
 
-    def loss(self, stage: StageConfig, batch: SequenceBatch) -> Tensor:
+    def loss(self, stage: RetrieverStageConfig, batch: SequenceBatch) -> Tensor:
         """Summed loss over all events with a positive, and over the first events of users, predicted from nothing."""
         assert batch.positives is not None
         item_vectors = self.model.encode_items()  # [num_indices, D]

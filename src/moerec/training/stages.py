@@ -15,7 +15,7 @@ from moerec.training.schedule import ScheduleConfig
 
 
 class StageConfig(Config):
-    """One stage of a training."""
+    """One stage of a training, whatever is trained."""
 
     name: str = "main"
     """Name of the stage, in logs and plots."""
@@ -25,10 +25,6 @@ class StageConfig(Config):
     """Passes over the train events; give this or `updates`."""
     updates: int | None = Field(default=None, ge=1)
     """Optimizer updates; give this or `epochs`."""
-    loss: FullSoftmaxConfig = FullSoftmaxConfig()
-    """The loss and its settings."""
-    windows: Literal["all", "last"] = "all"
-    """all: every event is a positive once an epoch; last: only each user's most recent window."""
     batch_size: int = Field(default=64, ge=1)
     """Sequences of one micro-batch."""
     accumulation: int = Field(default=1, ge=1)
@@ -59,6 +55,22 @@ class StageConfig(Config):
         if not self.trains:
             raise ValueError("trains must name at least one pattern; ['*'] trains everything")
         return self
+
+
+class RetrieverStageConfig(StageConfig):
+    """One stage of the retriever's training."""
+
+    loss: FullSoftmaxConfig = FullSoftmaxConfig()
+    """The loss and its settings."""
+    windows: Literal["all", "last"] = "all"
+    """all: every event is a positive once an epoch; last: only each user's most recent window."""
+
+
+class RankerStageConfig(StageConfig):
+    """One stage of the ranker's training."""
+
+    batch_size: int = Field(default=1024, ge=1)
+    """Examples of one micro-batch."""
 
 
 def select_trainable(model: nn.Module, stage: StageConfig) -> dict[str, nn.Parameter]:

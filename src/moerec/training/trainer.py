@@ -37,7 +37,11 @@ class TrainerConfig(Config):
     """Settings of the trainer that hold for all stages."""
 
     metric: str = "ndcg@10"
-    """Validation metric that decides the best update and the early stop; higher is better."""
+    """Validation metric that decides the best update and the early stop."""
+    higher_is_better: bool = True
+    """Whether a larger value of the metric is the better one."""
+    shown: tuple[str, ...] = ("hr@10", "ndcg@10")
+    """Metrics that the console shows at a validation, beside the one that decides."""
     log_every: int = 20
     """Updates between two lines of the log."""
     checkpoint_every: int = 200
@@ -148,7 +152,7 @@ class _StageRun:
     def _plan(self) -> tuple[int, int]:
         """The last epoch that may be needed, and the number of updates of the stage."""
         if self._updates_of_epoch(0) == 0:
-            raise MoerecError(f"stage '{self.stage.name}': no user has two train events; there is nothing to learn")
+            raise MoerecError(f"stage '{self.stage.name}': there is no train example, so nothing to learn from")
         if self.stage.updates is not None:
             return self.stage.updates, self.stage.updates  # an epoch has at least one update
         epochs = self.stage.epochs or 0
@@ -247,7 +251,8 @@ class _StageRun:
         if metric not in metrics:
             raise MoerecError(f"training.metric: validation gives no '{metric}'; it gives: {', '.join(metrics)}")
         value = metrics[metric]
-        is_best = state.best_value is None or value > state.best_value
+        sign = 1 if self.config.higher_is_better else -1
+        is_best = state.best_value is None or sign * value > sign * state.best_value
         if is_best:
             state.best_value, state.best_update, state.stale = value, state.total_updates, 0
         else:
@@ -256,7 +261,7 @@ class _StageRun:
         self.log.record(self._place() | {"valid": shown, "best": is_best, "seconds": round(self._seconds(), 3)})
         self.log.say(
             f"  epoch {state.epoch:>3}  update {state.update:>6}  valid "
-            + "  ".join(f"{name} {metrics[name]:.4f}" for name in _headline(metrics, metric))
+            + "  ".join(f"{name} {metrics[name]:.4f}" for name in _headline(metrics, metric, self.config.shown))
             + ("  best" if is_best else "")
         )
         self._save(("last", "best") if is_best else ("last",))
@@ -345,5 +350,5 @@ def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def _headline(metrics: Mapping[str, float], metric: str) -> list[str]:
-    return [name for name in dict.fromkeys((metric, "hr@10", "ndcg@10")) if name in metrics]
+def _headline(metrics: Mapping[str, float], metric: str, shown: Sequence[str]) -> list[str]:
+    return [name for name in dict.fromkeys((metric, *shown)) if name in metrics]

@@ -1,7 +1,8 @@
 """Generated events with planted structure: tastes, chains of items, texts that carry both, cold items.
 
 What a right model must find: the item that follows in a chain, the user's two genres, and, for items that
-appear at the end alone, the genre by title and text.
+appear at the end alone, the genre by title and text. Of ratings: that older users give higher ones, that some users
+and items get higher ones, and that a user likes the first of the two genres better than the second.
 """
 
 from __future__ import annotations
@@ -69,20 +70,23 @@ class SyntheticConfig(Config):
         cold = np.zeros(self.items, dtype=bool)
         cold[generator.permutation(self.items)[: round(self.cold_items * self.items)]] = True
         successor = self._chains(generator, genres, cold)
+        tastes = [generator.choice(len(GENRE_WORDS), size=2, replace=False) for _ in range(self.users)]
         rows = [
             (user, item, FIRST_SECOND + user * 60 + place * 3600)
             for user in range(self.users)
-            for place, item in enumerate(self._walk(generator, genres, cold, successor))
+            for place, item in enumerate(self._walk(generator, tastes[user], genres, cold, successor))
         ]
         users, items, seconds = (np.array(column) for column in zip(*rows, strict=True))
+        ages = np.random.default_rng([self.seed, 2]).integers(16, 71, size=self.users)
         events = pl.DataFrame(
             {
                 "user_id": pl.Series(users).cast(pl.String),
                 "item_id": pl.Series(items + 1000).cast(pl.String),
                 "timestamp": seconds * 1000,
-                "rating": generator.integers(1, 6, size=len(users)).astype(np.float64),
+                "rating": self._ratings(users, items, genres, np.array(tastes), ages),
             }
         )
+        people = pl.DataFrame({"user_id": [str(user) for user in range(self.users)], "age": ages})
         catalogue = self._items(generator, genres)
         if self.images is not None:
             names = [f"{item_id}.png" for item_id in catalogue["item_id"]]
@@ -90,6 +94,7 @@ class SyntheticConfig(Config):
             catalogue = catalogue.with_columns(pl.Series("image", names))
         return RawTables(
             events=events,
+            users=people,
             items=catalogue,
             labels=("rating",),
             source={"name": "synthetic", "source": "synthetic", "licence": "generated; no licence needed"},
@@ -108,11 +113,11 @@ class SyntheticConfig(Config):
     def _walk(
         self,
         generator: np.random.Generator,
+        tastes: NDArray[np.int64],
         genres: NDArray[np.int64],
         cold: NDArray[np.bool_],
         successor: NDArray[np.int64],
     ) -> list[int]:
-        tastes = generator.choice(len(GENRE_WORDS), size=2, replace=False)
         liked = np.isin(genres, tastes)
         length = int(generator.integers(self.events_per_user // 2, self.events_per_user * 3 // 2 + 1))
         walk: list[int] = []
@@ -132,6 +137,22 @@ class SyntheticConfig(Config):
         if len(new) and generator.random() < self.cold_items * 2:
             walk[-1] = int(generator.choice(new))
         return walk
+
+    def _ratings(
+        self,
+        users: NDArray[np.int64],
+        items: NDArray[np.int64],
+        genres: NDArray[np.int64],
+        tastes: NDArray[np.int64],
+        ages: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Whole numbers from 1 to 5 that users, items, ages and genres decide, with some noise."""
+        generator = np.random.default_rng([self.seed, 3])
+        of_user = generator.normal(0, 0.4, self.users) + (ages - 43) / 40
+        of_item = generator.normal(0, 0.6, self.items)
+        first = np.where(genres[items] == tastes[users, 0], 0.7, -0.7)
+        noise = generator.normal(0, 0.5, len(users))
+        return np.clip(np.round(3.2 + of_user[users] + of_item[items] + first + noise), 1.0, 5.0)
 
     def _items(self, generator: np.random.Generator, genres: NDArray[np.int64]) -> pl.DataFrame:
         names = list(GENRE_WORDS)

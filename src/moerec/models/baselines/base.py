@@ -14,7 +14,7 @@ from moerec.batches.histories import TrainHistories
 from moerec.config import Config
 from moerec.models.roles import Scorer
 
-B = TypeVar("B", bound="BaselineConfig")
+S = TypeVar("S", bound="SearchableConfig")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,21 @@ class Choice:
         return self.values[int(generator.integers(len(self.values)))]
 
 
-class BaselineConfig(Config):
+class SearchableConfig(Config):
+    """A configuration that says what a search may change."""
+
+    @classmethod
+    @abstractmethod
+    def search_space(cls) -> Mapping[str, Range | Choice]:
+        """What tuning may change: {field: values}."""
+
+    @classmethod
+    def sample(cls: type[S], generator: np.random.Generator) -> S:
+        """A random configuration from the search space."""
+        return cls(**{name: values.sample(generator) for name, values in cls.search_space().items()})
+
+
+class BaselineConfig(SearchableConfig):
     """Base of the baselines' configurations."""
 
     @abstractmethod
@@ -71,13 +85,3 @@ class BaselineConfig(Config):
     def refusal(cls, num_indices: int) -> str | None:
         """Why this baseline cannot be fitted on a catalogue of that size; None if it can."""
         return None
-
-    @classmethod
-    @abstractmethod
-    def search_space(cls) -> Mapping[str, Range | Choice]:
-        """What tuning may change: {field: values}."""
-
-    @classmethod
-    def sample(cls: type[B], generator: np.random.Generator) -> B:
-        """A random configuration from the search space."""
-        return cls(**{name: values.sample(generator) for name, values in cls.search_space().items()})

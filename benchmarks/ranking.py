@@ -1,0 +1,183 @@
+"""Ranking on MovieLens: will it be liked, and which rating; MMoE beside single-task, shared bottom and tuned baselines.
+
+    python benchmarks/ranking.py            the missing rows, then the table
+    python benchmarks/ranking.py --datasets ml-100k --splits user_time --seeds 0 1
+
+Each row is one `moerec run` of recipes/ml-100k-ranking.yaml with another data set, split and seed. Rows are kept in
+results/ranking.json with versions and machine, so that a stopped benchmark goes on and seeds can be added.
+ml-1m-users-2999 are the users 1 to 2999 of ML-1M; the source looks for its file under MOEREC_MIRROR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from moerec.evaluation.predictions import is_higher_better
+from moerec.evaluation.significance import summarise_seeds
+from moerec.files import write_json
+
+HERE = Path(__file__).parent
+RECIPE = HERE.parent / "recipes" / "ml-100k-ranking.yaml"
+RESULTS = HERE / "results" / "ranking.json"
+WORK = HERE.parent / "local" / "ranking"
+DATASETS = ("ml-100k", "ml-1m-users-2999")
+SPLITS = ("user_time", "global_date")
+SIBLINGS = ("single_task", "shared_bottom")
+METRICS = ("like/auc", "like/gauc", "like/log_loss", "like/ece", "rating/rmse", "rating/mae")
+MAIN = ("like/auc", "rating/rmse")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=DATASETS)
+    parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=SPLITS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--threads", type=int, default=1, help="torch threads of each run")
+    parser.add_argument("--table", action="store_true", help="only print what is recorded")
+    options = parser.parse_args()
+    if not options.table:
+        for dataset in options.datasets:
+            for split in options.splits:
+                for seed in options.seeds:
+                    if f"{dataset}/{split}/{seed}" not in recorded()["rows"]:
+                        run_row(dataset, split, seed, options.threads)
+        results = recorded()
+        results["summary"] = {
+            f"{dataset}/{split}": summarise(results, dataset, split) for dataset, split in done(results)
+        }
+        write_json(RESULTS, results)
+    print(table(recorded()))
+
+
+def recorded() -> dict[str, Any]:
+    """What the results file holds."""
+    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": {}, "baselines": {}, "protocol": {}}
+
+
+def done(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """The data sets and splits with a recorded row."""
+    return list(dict.fromkeys((row["dataset"], row["split"]) for row in results["rows"].values()))
+
+
+def run_row(dataset: str, split: str, seed: int, threads: int) -> None:
+    """Do one row and record it at once."""
+    out = WORK / f"{dataset}-{split}-{seed}"
+    settings = [
+        f"dataset.variant={dataset}",
+        f"dataset.split={{kind: {split}, valid: 0.1, test: 0.2}}",
+        f"seed={seed}",
+        f"training.threads={threads}",
+        f"ranking_baselines.siblings=[{', '.join(SIBLINGS)}]",
+    ]
+    command = [sys.executable, "-m", "moerec.cli", "run", str(RECIPE), "--out", str(out)]
+    command += ["--artifacts", str(WORK / "artifacts")]
+    command += [part for setting in settings for part in ("--set", setting)]
+    if (out / "recipe.yaml").is_file():
+        command.append("--resume")
+    print(f"{dataset}, {split}, seed {seed}", flush=True)
+    subprocess.run(command, check=True)
+    metrics = json.loads((out / "metrics.json").read_text())
+    ranking = metrics["ranking"]
+    results = recorded()  # another process may have added rows meanwhile
+    results["rows"][f"{dataset}/{split}/{seed}"] = {
+        "dataset": dataset,
+        "split": split,
+        "seed": seed,
+        "settings": settings,
+        "test": {name: ranking["test"][name] for name in METRICS},
+        "siblings": {kind: {name: values[name] for name in METRICS} for kind, values in ranking["siblings"].items()},
+        "against": against(ranking),
+        "parameters": ranking["model"]["parameters"],
+        "train_s": metrics["timing"]["train_ranker_s"],
+        "rows_per_second": metrics["timing"]["rows_per_second"],
+        "environment": json.loads((out / "environment.json").read_text()),
+    }
+    results["baselines"][f"{dataset}/{split}"] = {
+        kind: {
+            "test": {name: values[name] for name in METRICS},
+            "intervals": {name: ranking["baseline_details"][kind]["intervals"][name] for name in MAIN},
+            "trials": ranking["baseline_details"][kind]["trials"],
+            "config": ranking["baseline_details"][kind]["config"],
+        }
+        for kind, values in ranking["baselines"].items()
+    }
+    results["protocol"][f"{dataset}/{split}"] = ranking["protocol"] | {
+        "rows": {task: values["rows"] for task, values in ranking["tasks"].items()},
+        "trials of the model": str(ranking["model"]["trials"]),
+    }
+    results["command"] = "python benchmarks/ranking.py"
+    write_json(RESULTS, results)
+
+
+def against(ranking: dict[str, Any]) -> dict[str, Any]:
+    """The paired comparison of the ranker with everything beside it, by bootstrap over users."""
+    found = {}
+    for group in ("baseline", "sibling"):
+        for kind, details in ranking[f"{group}_details"].items():
+            found[kind] = {name: details["against_model"][name] for name in MAIN}
+    return found
+
+
+def summarise(results: dict[str, Any], dataset: str, split: str) -> dict[str, Any]:
+    """Means over seeds of every model, and of the differences from the ranker."""
+    rows = [row for row in results["rows"].values() if (row["dataset"], row["split"]) == (dataset, split)]
+    summary: dict[str, Any] = {"mmoe": {name: seeds([row["test"][name] for row in rows]) for name in METRICS}}
+    for kind in SIBLINGS:
+        summary[kind] = {name: seeds([row["siblings"][kind][name] for row in rows]) for name in METRICS}
+    summary["differences"] = {
+        kind: {
+            name: seeds([row["against"][kind][name]["difference"] for row in rows])
+            | {
+                "interval of each seed over users": [row["against"][kind][name]["interval"] for row in rows],
+                "p of each seed": [row["against"][kind][name]["p_value"] for row in rows],
+            }
+            for name in MAIN
+        }
+        for kind in rows[0]["against"]
+    }
+    return summary
+
+
+def seeds(values: list[float]) -> dict[str, Any]:
+    """Mean, deviation and interval over seeds."""
+    return dict(vars(summarise_seeds(values)))
+
+
+def table(results: dict[str, Any]) -> str:
+    """The tables as Markdown."""
+    lines = []
+    for key, summary in results.get("summary", {}).items():
+        lines += ["", f"**{key}**", "", "| model | seeds | like AUC | GAUC | log-loss | ECE | rating RMSE | MAE "]
+        lines[-1] += "| ahead by, like AUC | ahead by, RMSE |"
+        lines.append("|---|---|---|---|---|---|---|---|---|---|")
+        for kind in ("mmoe", *SIBLINGS):
+            cells = [f"{summary[kind][name]['mean']:.4f} ± {summary[kind][name]['deviation']:.4f}" for name in METRICS]
+            lines.append(
+                f"| {kind} | {summary[kind][MAIN[0]]['seeds']} | {' | '.join(cells)} | {ahead(summary, kind)} |"
+            )
+        for kind, baseline in results["baselines"][key].items():
+            cells = [f"{baseline['test'][name]:.4f}" for name in METRICS]
+            lines.append(f"| {kind} ({baseline['trials']} settings) | | {' | '.join(cells)} | {ahead(summary, kind)} |")
+    return "\n".join(lines).strip()
+
+
+def ahead(summary: dict[str, Any], kind: str) -> str:
+    """By how much the ranker is better than another model, mean over seeds, with the range of p over the seeds."""
+    if kind not in summary["differences"]:
+        return " | "
+    cells = []
+    for name in MAIN:
+        found = summary["differences"][kind][name]
+        sign = 1 if is_higher_better(name) else -1
+        p_values = found["p of each seed"]
+        cells.append(f"{sign * found['mean']:+.4f}, p {min(p_values):.3f} to {max(p_values):.3f}")
+    return " | ".join(cells)
+
+
+if __name__ == "__main__":
+    main()

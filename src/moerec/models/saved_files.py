@@ -1,0 +1,100 @@
+"""The files of a saved model: its description as JSON and its tensors as safetensors, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from moerec import __version__
+from moerec.config import Config, kind_of
+from moerec.errors import CheckpointError
+from moerec.files import write_json
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def write_model(directory: Path, role: str, model: nn.Module, config: Config, more: Mapping[str, Any]) -> None:
+    """Write description and weights into an existing folder.
+
+    Args:
+        directory: the folder.
+        role: `retriever` or `ranker`.
+        model: whose weights are written.
+        config: what the model was built from.
+        more: whatever else is needed to build the model; JSON data.
+    """
+    write_json(
+        directory / CONFIG,
+        {
+            "format": FORMAT_VERSION,
+            "moerec": __version__,
+            "role": role,
+            "kind": kind_of(role, config),
+            "config": config.model_dump(mode="json"),
+            **more,
+        },
+    )
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, directory / WEIGHTS
+    )
+
+
+def read_description(directory: Path, role: str) -> dict[str, Any]:
+    """The description that `write_model` wrote.
+
+    Raises:
+        CheckpointError: the folder holds no model, one of another role or format, or the file is damaged.
+    """
+    path = directory / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{directory}: no saved model here (no {CONFIG}); give the model/ folder of a run")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error}); copy or make the model again") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: describes no model; copy or make the model again")
+    if found.get("format") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{directory}: model format {found.get('format')}, this moerec reads {FORMAT_VERSION}; "
+            f"it was saved by moerec {found.get('moerec')}"
+        )
+    if found.get("role", role) != role:
+        raise CheckpointError(f"{directory}: holds a {found.get('role')}, not a {role}; give the folder of a {role}")
+    return found
+
+
+def put_weights(model: nn.Module, directory: Path) -> None:
+    """Read the weights of a folder into a model of the same shape.
+
+    Raises:
+        CheckpointError: they are damaged, or of another model.
+    """
+    weights, expected = read_tensors(directory / WEIGHTS), model.state_dict()
+    wrong = sorted(expected.keys() ^ weights.keys())
+    wrong += [name for name in expected if name in weights and expected[name].shape != weights[name].shape]
+    if wrong:
+        raise CheckpointError(
+            f"{directory}: the weights do not fit the model that {CONFIG} describes ({', '.join(wrong[:3])}); "
+            "they are of another model or of another version of moerec, train it again"
+        )
+    model.load_state_dict(weights)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); copy or make the model again") from None

@@ -1,0 +1,209 @@
+"""RankingModel: a saved ranker with its features; ids in, probabilities and numbers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from moerec.batches.example_builder import ExampleBuilder
+from moerec.dataset.dataset import Dataset
+from moerec.dataset.frames import ids_as_series, require_columns, to_polars
+from moerec.dataset.ids import IdIndex
+from moerec.dataset.schema import FIRST_ITEM, UNKNOWN
+from moerec.devices import choose_device
+from moerec.errors import CheckpointError, MoerecError
+from moerec.features.feature import Event
+from moerec.features.user_state import UserState
+from moerec.files import atomic_directory, write_json
+from moerec.models.predict import predict_rows
+from moerec.models.rankers.saved import load_ranker, save_ranker
+from moerec.models.roles import Ranker
+
+FOLDER = "ranker"
+"""Folder of the ranker within a saved model."""
+BUILDER, USERS, ITEMS, EVENTS, DESCRIPTION = (
+    "features",
+    "users.parquet",
+    "items.parquet",
+    "events.parquet",
+    "ranking.json",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RankingModel:
+    """Predicts the tasks of (user, item) pairs at a moment."""
+
+    ranker: Ranker
+    """The model, in evaluation mode."""
+    builder: ExampleBuilder
+    """Makes its inputs; knows the users' events."""
+    users: pl.Series
+    """Ids of the users, by number."""
+    items: pl.Series
+    """Ids of the items; row 0 has the index FIRST_ITEM."""
+
+    @classmethod
+    def of(cls, ranker: Ranker, builder: ExampleBuilder, dataset: Dataset) -> RankingModel:
+        """A model that knows every event of a data set, whatever part of a split it is in."""
+        return cls(ranker.eval(), builder, dataset.users["user_id"], dataset.items["item_id"])
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, device: str = "cpu") -> RankingModel:
+        """Read a ranker that a run wrote.
+
+        Args:
+            directory: a run, its model folder, or the folder `ranker` in it.
+            device: where predictions are computed.
+
+        Raises:
+            CheckpointError: there is no whole ranker in the folder.
+            ConfigError: the device is not to be had.
+        """
+        path = Path(directory)
+        for inner in ("model", FOLDER):
+            path = path / inner if (path / inner).is_dir() else path
+        if not (path / DESCRIPTION).is_file():
+            raise CheckpointError(f"{path}: no saved ranker here; give a run whose recipe has a ranker")
+        events = pl.read_parquet(path / EVENTS)
+        builder = ExampleBuilder.load(path / BUILDER, events)
+        return cls(
+            load_ranker(path).to(choose_device(device)),
+            builder,
+            pl.read_parquet(path / USERS)["user_id"],
+            pl.read_parquet(path / ITEMS)["item_id"],
+        )
+
+    def save_pretrained(self, directory: str | Path, *, card: str = "") -> None:
+        """Write a model folder with the ranker alone; the folder appears at once and whole.
+
+        Args:
+            directory: the model folder; an existing one is replaced.
+            card: text of the model card, README.md.
+        """
+        with atomic_directory(Path(directory)) as temporary:
+            (temporary / FOLDER).mkdir()
+            self.write(temporary / FOLDER)
+            if card:
+                (temporary / "README.md").write_text(card, encoding="utf-8")
+
+    def write(self, directory: Path) -> None:
+        """Write everything into an existing folder; the caller makes the whole folder appear at once."""
+        save_ranker(directory, self.ranker)
+        self.builder.save(directory / BUILDER)
+        self.users.to_frame("user_id").write_parquet(directory / USERS)
+        self.items.to_frame("item_id").write_parquet(directory / ITEMS)
+        assert self.builder.events is not None
+        self.builder.events.write_parquet(directory / EVENTS)
+        write_json(directory / DESCRIPTION, {"split": self.builder.split.model_dump(mode="json")})
+
+    def predict(self, pairs: Any) -> pl.DataFrame:
+        """Predictions for pairs of user and item.
+
+        Args:
+            pairs: a pandas, Polars or Arrow table with user_id, item_id and optionally timestamp (milliseconds since
+                1970): what was known strictly before that time is used. Without it, everything known of the user is.
+
+        Returns:
+            user_id, item_id, timestamp and one column for each task: a probability, or a number in the label's unit.
+
+        Raises:
+            MoerecError: a column is missing, or the model does not know a user or an item.
+        """
+        frame = to_polars(pairs, "pairs", ("user_id", "item_id"))
+        require_columns(frame, ("user_id", "item_id"), "pairs")
+        users = self.user_numbers(frame["user_id"])
+        items = self._found(self._item_index, frame["item_id"], "item", UNKNOWN)
+        times = self.request_times(users)
+        if "timestamp" in frame.columns:
+            times = frame["timestamp"].cast(pl.Int64).to_numpy()
+        predicted = self.predict_indices(users, items, times)
+        ids = {"user_id": ids_as_series(frame["user_id"], "pairs"), "item_id": ids_as_series(frame["item_id"], "pairs")}
+        return pl.DataFrame(ids | {"timestamp": times} | dict(predicted))
+
+    def predict_indices(
+        self, users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Predictions by task for user numbers, item indices and times, all [N]."""
+        table = self.builder.build(pl.DataFrame({"user": users, "item": items, "timestamp": times}))
+        return predict_rows(self.ranker, table)
+
+    def request_times(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A moment just after the last known event of each user, [N]."""
+        return self._last_times[users] + 1
+
+    def profile(self, user: str) -> dict[str, Any]:
+        """What the features know of a user now, as plain data.
+
+        `values` are the inputs that describe the user, in their own units, just after the last known event; `state` is
+        what serving keeps between events and updates.
+
+        Raises:
+            MoerecError: the model does not know the user.
+        """
+        number = int(self.user_numbers(pl.Series([user]))[0])
+        features = {name: (fitted.config, fitted.state) for name, fitted in self.builder.features.items()}
+        state = UserState.empty(features)
+        for row in self._events.filter(pl.col("user") == number).iter_rows(named=True):
+            known = {name: float(row[name]) for name in self.label_columns if row[name] is not None}
+            state = state.update(Event(row["item"], row["timestamp"], known), features)
+        time = int(self.request_times(np.array([number], dtype=np.int64))[0])
+        read = state.read(np.array([FIRST_ITEM], dtype=np.int64), time, features)
+        of_user = [spec.name for config, _ in features.values() for spec in config.specs if spec.side == "user"]
+        values = {name: read[name][0].item() for name in of_user}
+        return {
+            "time": datetime.fromtimestamp(time / 1000, UTC).isoformat(),
+            "values": {name: None if value != value else value for name, value in values.items()},
+            "state": state.to_json(),
+        }
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The labels that features may read."""
+        return [name for name in self._events.columns if name not in ("user", "item", "timestamp")]
+
+    def user_numbers(self, ids: pl.Series) -> NDArray[np.int64]:
+        """The number of each user.
+
+        Raises:
+            MoerecError: a user that the model does not know.
+        """
+        return self._found(self._user_index, ids, "user", -1)
+
+    def item_numbers(self, ids: pl.Series) -> NDArray[np.int64]:
+        """The index of each item, `UNKNOWN` for one that the catalogue does not have."""
+        return np.asarray(self._item_index.find(ids_as_series(ids, "item ids"), UNKNOWN), dtype=np.int64)
+
+    @property
+    def _events(self) -> pl.DataFrame:
+        assert self.builder.events is not None
+        return self.builder.events
+
+    @cached_property
+    def _last_times(self) -> NDArray[np.int64]:
+        last = np.zeros(len(self.users), dtype=np.int64)
+        np.maximum.at(last, self._events["user"].to_numpy(), self._events["timestamp"].to_numpy())
+        return last
+
+    @cached_property
+    def _user_index(self) -> IdIndex:
+        return IdIndex(self.users, 0)
+
+    @cached_property
+    def _item_index(self) -> IdIndex:
+        return IdIndex(self.items, FIRST_ITEM)
+
+    def _found(self, index: IdIndex, ids: pl.Series, what: str, missing: int) -> NDArray[np.int64]:
+        named = ids_as_series(ids, f"{what} ids")
+        places = index.find(named, missing)
+        unknown = places == missing
+        if unknown.any():
+            raise MoerecError(f"the ranker knows no {what} {named.filter(pl.Series(unknown))[0]!r}")
+        return np.asarray(places, dtype=np.int64)

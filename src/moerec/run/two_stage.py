@@ -1,0 +1,108 @@
+"""Both stages together: the formula chosen on validation, the lists judged beside those of the first stage alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from moerec.batches.example_builder import ExampleBuilder
+from moerec.dataset.schema import PADDING
+from moerec.evaluation.evaluate import evaluate
+from moerec.evaluation.protocols import EvaluationCases
+from moerec.models.roles import Ranker, Retriever
+from moerec.models.two_stage import RETRIEVAL, TwoStage, TwoStageScorer
+from moerec.recipe import Recipe
+from moerec.run.judge import Judge, Judged
+from moerec.second_stage import SecondStageConfig
+
+
+@dataclass(frozen=True)
+class ChosenFormula:
+    """What validation said of the second stage."""
+
+    stages: TwoStage
+    """Both models."""
+    formula: Mapping[str, float]
+    """The best combination of weights."""
+    tried: list[dict[str, Any]]
+    """Every combination with its validation metrics."""
+    first_stage: Mapping[str, float]
+    """Validation metrics of the first stage alone."""
+    valid: Mapping[str, float]
+    """The same of both stages with the best formula."""
+    is_on: bool
+    """Whether lists are ranked again by default."""
+    why: str
+    """The reason in one sentence."""
+
+
+def choose_formula(
+    recipe: Recipe, retriever: Retriever, ranker: Ranker, builder: ExampleBuilder, valid: Judge, console: Console
+) -> ChosenFormula:
+    """Try every formula of the recipe on validation and keep the best by the retriever's own metric."""
+    assert recipe.ranker is not None
+    settings, metric = recipe.two_stage, recipe.training.metric
+    stages = TwoStage(retriever, ranker, builder, settings.candidates)
+    scorer = TwoStageScorer(stages, {RETRIEVAL: 1.0}, recipe.evaluation.filter_seen)
+    first = evaluate(retriever, valid.cases, valid.protocol, name=recipe.name).metrics
+    tried = []
+    for formula in settings.formulas(recipe.ranker.tasks):
+        metrics = evaluate(scorer.with_formula(formula), valid.cases, valid.protocol, name="two stages").metrics
+        tried.append({"formula": formula, "valid": {metric: metrics[metric]}, "all": metrics})
+    # Of equals the one tried first: with the default formula that is the first stage alone.
+    best = max(tried, key=lambda trial: trial["valid"][metric])
+    is_on, why = _decide(settings.use, metric, best["valid"][metric], first[metric])
+    console.print(
+        f"two stages: {settings.candidates} candidates, best of {len(tried)} formulas has valid {metric} "
+        f"{best['valid'][metric]:.4f} (first stage alone {first[metric]:.4f}); the second stage is "
+        f"{'on' if is_on else 'off'}",
+        highlight=False,
+    )
+    shown = [{key: trial[key] for key in ("formula", "valid")} for trial in tried]
+    return ChosenFormula(stages, best["formula"], shown, first, best["all"], is_on, why)
+
+
+def _decide(use: str, metric: str, both: float, first: float) -> tuple[bool, str]:
+    found = f"validation {metric} of both stages is {both:.4f}, of the first alone {first:.4f}"
+    if use != "auto":
+        return use == "always", f"the recipe says two_stage.use: {use}; {found}"
+    return both > first, f"{found}, so the second stage {'improves the lists' if both > first else 'is no gain'}"
+
+
+def judge_two_stages(recipe: Recipe, chosen: ChosenFormula, first: Judged, test: Judge) -> dict[str, Any]:
+    """Both stages on the test part, beside the first stage alone; scored once, with the formula of validation."""
+    scorer = TwoStageScorer(chosen.stages, chosen.formula, recipe.evaluation.filter_seen)
+    both = test.judge(scorer, "two stages")
+    count = recipe.two_stage.candidates
+    return {
+        "on": chosen.is_on,
+        "why": chosen.why,
+        "candidates": count,
+        "recall": {f"recall@{count}": _candidate_recall(scorer, test.cases)},
+        "formula": dict(chosen.formula),
+        "tried": chosen.tried,
+        "valid": {"first_stage": dict(chosen.first_stage), "two_stage": dict(chosen.valid)},
+        "first_stage": first.metrics,
+        "against_first_stage": test.against(both, first, recipe.training.metric),
+    } | test.summary(both)
+
+
+def second_stage_of(recipe: Recipe, chosen: ChosenFormula) -> SecondStageConfig:
+    """What a saved recommender needs to know of it."""
+    return SecondStageConfig(candidates=recipe.two_stage.candidates, formula=dict(chosen.formula), is_on=chosen.is_on)
+
+
+def _candidate_recall(scorer: TwoStageScorer, cases: EvaluationCases) -> float:
+    """Mean share of a case's targets that are among its candidates: what the second stage can reach at most."""
+    shares = []
+    for start in range(0, len(cases), 256):
+        chosen = np.arange(start, min(start + 256, len(cases)))
+        items = scorer.candidates(cases.batch(chosen)).numpy()  # [B, N]
+        for row, case in enumerate(chosen):
+            targets = cases.target_items[cases.target_offsets[case] : cases.target_offsets[case + 1]]
+            shares.append(np.isin(targets, items[row][items[row] != PADDING]).mean())
+    return float(np.mean(shares))

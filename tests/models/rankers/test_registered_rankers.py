@@ -1,0 +1,130 @@
+"""One test over every registered ranker: forward, gradients, save, load, export, independence of rows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from moerec.batches.examples import ExampleBatch
+from moerec.config import discover, implementations
+from moerec.models.rankers.saved import load_ranker, save_ranker
+from moerec.models.roles import Ranker
+from moerec.tasks import TaskConfig
+from moerec.training.ranking import RankingObjective
+from moerec.training.stages import RankerStageConfig
+from tests.models.rankers.random_examples import SCHEMA, TASKS, batch_of, example_table, labels_of, statistics_of
+
+every_ranker = pytest.mark.parametrize("kind", sorted(implementations("ranker")))
+
+
+def build(kind: str, tasks: tuple[TaskConfig, ...] = TASKS, **fields) -> Ranker:
+    torch.manual_seed(0)
+    config = discover("ranker", {"kind": kind, "width": 4, **fields})
+    return config.build(SCHEMA, tasks, statistics_of(example_table(200)))
+
+
+def shaken(model: Ranker) -> Ranker:
+    """The model with random parameters everywhere, as after a training: nothing is hidden behind a zero."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval()
+
+
+@every_ranker
+def test_every_parameter_gets_a_gradient(kind):
+    model, table = build(kind), example_table(200)
+    objective = RankingObjective(model, table, np.arange(200), labels_of(table), seed=0)
+    stage = RankerStageConfig(epochs=1, batch_size=64)
+    for batch in objective.epoch(stage, 0, 0):
+        objective.loss(stage, batch).backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not silent
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@every_ranker
+def test_one_output_for_each_row_and_task(kind):
+    model, batch = shaken(build(kind)), batch_of(example_table(40))
+    outputs = model(batch)
+    assert list(outputs) == [task.name for task in TASKS]
+    assert all(output.shape == (40,) and torch.isfinite(output).all() for output in outputs.values())
+    predicted = model.predict(batch)
+    assert ((predicted["like"] > 0) & (predicted["like"] < 1)).all()
+    torch.testing.assert_close(predicted["hours"], outputs["hours"])
+
+
+@every_ranker
+def test_saved_and_loaded_model_predicts_the_same(kind, tmp_path):
+    model, batch = shaken(build(kind, id_dropout=0.2)), batch_of(example_table(40))
+    save_ranker(tmp_path, model)
+    loaded = load_ranker(tmp_path)
+    assert (loaded.config, loaded.schema, loaded.tasks) == (model.config, model.schema, model.tasks)
+    assert loaded.statistics == model.statistics
+    assert not loaded.training
+    torch.testing.assert_close(loaded.predict(batch), model.predict(batch), rtol=0, atol=0)
+
+
+@every_ranker
+def test_a_row_does_not_depend_on_the_company_in_the_batch(kind):
+    model, table = shaken(build(kind)), example_table(40)
+    together = model(batch_of(table))
+    for row in range(0, 40, 5):
+        alone = model(batch_of(table, np.array([row])))
+        for name, output in alone.items():
+            torch.testing.assert_close(output[0], together[name][row], atol=1e-5, rtol=1e-5)
+
+
+@every_ranker
+def test_export_gives_the_same_outputs(kind):
+    model, table = shaken(build(kind, TASKS[:2])), example_table(40)
+
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, columns, present):
+            return self.model(ExampleBatch(columns, present))
+
+    first, other = batch_of(table, np.arange(8)), batch_of(table, np.arange(8, 40))
+    rows = torch.export.Dim("rows", min=2, max=4096)
+    shapes = tuple({name: {0: rows} for name in part} for part in (first.columns, first.present))
+    exported = torch.export.export(Plain(), (first.columns, first.present), dynamic_shapes=shapes).module()
+    out = exported(other.columns, other.present)
+    torch.testing.assert_close(out, model(other), atol=1e-5, rtol=1e-5)
+
+
+@every_ranker
+def test_gate_weights_are_distributions(kind):
+    model, batch = shaken(build(kind)), batch_of(example_table(40))
+    for weights in model.gate_weights(batch).values():
+        torch.testing.assert_close(weights.sum(1), torch.ones(40))
+        assert (weights > 0).all()
+
+
+@every_ranker
+def test_it_starts_near_what_the_train_rows_say(kind):
+    """The loss of an untrained model is hardly above that of the best constants."""
+    table = example_table(400)
+    model, batch, statistics = build(kind), batch_of(example_table(400)), statistics_of(table)
+    predicted = model.eval().predict(batch)
+    for task in TASKS:
+        apart = (predicted[task.name] - statistics[task.name].mean).abs().mean()
+        assert apart < 0.6 * statistics[task.name].deviation
+
+
+@every_ranker
+def test_masked_labels_give_no_gradient(kind):
+    """A label that is not known changes nothing, whatever stands in its cell."""
+    table, stage = example_table(64), RankerStageConfig(epochs=1)
+    gradients = []
+    for value in (0.0, 1e3):
+        model = build(kind, dropout=0.0, id_dropout=0.0)
+        objective = RankingObjective(model, table, np.arange(64), labels_of(table), seed=0)
+        batch = batch_of(table)
+        labels = {name: torch.where(batch.masks[name], known, value) for name, known in batch.labels.items()}
+        objective.loss(stage, replace(batch, labels=labels)).backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
