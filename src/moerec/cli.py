@@ -190,12 +190,13 @@ def evaluate(
 
     from moerec.run.tables import frame_table
 
-    for found in (result, result.get("ranking", {})):
+    stages = (("", result), (", ranker", result.get("ranking", {})), (", both stages", result.get("two_stage", {})))
+    for stage, found in stages:
         if part not in found:
             continue
         rows = [(name, value, *found["intervals"].get(name, (None, None))) for name, value in found[part].items()]
         columns = ["metric", "value", "95 % from", "to"]
-        _show(frame_table(pl.DataFrame(rows, schema=columns, orient="row"), f"{result['name']}, {part} part"))
+        _show(frame_table(pl.DataFrame(rows, schema=columns, orient="row"), f"{result['name']}, {part} part{stage}"))
         _show("\n".join(f"{name}: {words}" for name, words in found["protocol"].items()))
 
 

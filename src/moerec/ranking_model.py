@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from moerec.batches.example_builder import ExampleBuilder
 from moerec.dataset.dataset import Dataset
-from moerec.dataset.frames import ids_as_series, require_columns, to_polars
+from moerec.dataset.frames import ids_as_series, milliseconds, require_columns, to_polars
 from moerec.dataset.ids import IdIndex
 from moerec.dataset.schema import FIRST_ITEM, UNKNOWN
+from moerec.dataset.sources.columns import LATEST_TIMESTAMP
 from moerec.devices import choose_device
 from moerec.errors import CheckpointError, MoerecError
 from moerec.features.feature import Event
@@ -25,6 +26,7 @@ from moerec.files import atomic_directory, write_json
 from moerec.models.predict import predict_rows
 from moerec.models.rankers.saved import load_ranker, save_ranker
 from moerec.models.roles import Ranker
+from moerec.models.saved_files import read_table
 
 FOLDER = "ranker"
 """Folder of the ranker within a saved model."""
@@ -72,13 +74,12 @@ class RankingModel:
             path = path / inner if (path / inner).is_dir() else path
         if not (path / DESCRIPTION).is_file():
             raise CheckpointError(f"{path}: no saved ranker here; give a run whose recipe has a ranker")
-        events = pl.read_parquet(path / EVENTS)
-        builder = ExampleBuilder.load(path / BUILDER, events)
+        builder = ExampleBuilder.load(path / BUILDER, read_table(path / EVENTS))
         return cls(
             load_ranker(path).to(choose_device(device)),
             builder,
-            pl.read_parquet(path / USERS)["user_id"],
-            pl.read_parquet(path / ITEMS)["item_id"],
+            read_table(path / USERS)["user_id"],
+            read_table(path / ITEMS)["item_id"],
         )
 
     def save_pretrained(self, directory: str | Path, *, card: str = "") -> None:
@@ -109,13 +110,14 @@ class RankingModel:
 
         Args:
             pairs: a pandas, Polars or Arrow table with user_id, item_id and optionally timestamp (milliseconds since
-                1970): what was known strictly before that time is used. Without it, everything known of the user is.
+                1970, or datetimes): what was known strictly before that time is used. Without it, everything known of
+                the user is.
 
         Returns:
             user_id, item_id, timestamp and one column for each task: a probability, or a number in the label's unit.
 
         Raises:
-            MoerecError: a column is missing, or the model does not know a user or an item.
+            MoerecError: a column is missing, a time cannot be read, or the model does not know a user or an item.
         """
         frame = to_polars(pairs, "pairs", ("user_id", "item_id"))
         require_columns(frame, ("user_id", "item_id"), "pairs")
@@ -123,7 +125,7 @@ class RankingModel:
         items = self._found(self._item_index, frame["item_id"], "item", UNKNOWN)
         times = self.request_times(users)
         if "timestamp" in frame.columns:
-            times = frame["timestamp"].cast(pl.Int64).to_numpy()
+            times = read_times(frame, "pairs").to_numpy()
         predicted = self.predict_indices(users, items, times)
         ids = {"user_id": ids_as_series(frame["user_id"], "pairs"), "item_id": ids_as_series(frame["item_id"], "pairs")}
         return pl.DataFrame(ids | {"timestamp": times} | dict(predicted))
@@ -207,3 +209,18 @@ class RankingModel:
         if unknown.any():
             raise MoerecError(f"the ranker knows no {what} {named.filter(pl.Series(unknown))[0]!r}")
         return np.asarray(places, dtype=np.int64)
+
+
+def read_times(frame: pl.DataFrame, what: str) -> pl.Series:
+    """The column timestamp of a table as milliseconds since 1970.
+
+    Raises:
+        MoerecError: a time is missing, is no time, or lies after 2100.
+    """
+    times = milliseconds(frame["timestamp"], what)
+    if times.null_count():
+        raise MoerecError(f"{what}: {times.null_count()} rows have no timestamp; leave them out")
+    late = times.filter(times > LATEST_TIMESTAMP)
+    if len(late):
+        raise MoerecError(f"{what}: timestamp {late[0]} is after 2100; give milliseconds since 1970")
+    return times

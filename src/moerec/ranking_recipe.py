@@ -14,6 +14,8 @@ from moerec.models.two_stage import RETRIEVAL
 from moerec.tasks import TaskConfig, check_tasks
 
 MOST_FORMULAS = 500
+TAKEN = (RETRIEVAL, "user_id", "item_id", "timestamp")
+"""Names that stand beside those of tasks: in a formula, and in a table of predictions."""
 
 
 class RankerConfig(Config):
@@ -43,6 +45,9 @@ class RankerConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> RankerConfig:
         check_tasks(self.tasks)
+        for task in self.tasks:
+            if task.name in TAKEN:
+                raise ValueError(f"a task cannot be called '{task.name}', a name that results have already; rename it")
         if not any(task.weight for task in self.tasks):
             raise ValueError("every task has the weight 0, so nothing would be learned; raise one")
         return self

@@ -6,7 +6,6 @@ Shape letters: B users, N items, D width.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from moerec.batches.fitted_split import FittedSplit
 from moerec.batches.sequences import SequenceBatch, sequence_batch
 from moerec.config import validate
 from moerec.dataset.dataset import Dataset
@@ -27,10 +27,11 @@ from moerec.dataset.frames import ids_as_series, require_columns, to_polars
 from moerec.dataset.ids import IdIndex
 from moerec.dataset.schema import FIRST_ITEM, UNKNOWN
 from moerec.devices import choose_device
-from moerec.errors import CheckpointError, MoerecError
+from moerec.errors import CheckpointError, ConfigError, MoerecError
 from moerec.files import atomic_directory, write_json
 from moerec.models.roles import Retriever
 from moerec.models.saved import load_retriever, save_retriever
+from moerec.models.saved_files import CONFIG, read_json, read_table
 from moerec.models.two_stage import RETRIEVAL
 from moerec.ranking_model import FOLDER as RANKER
 from moerec.ranking_model import RankingModel
@@ -46,7 +47,7 @@ from moerec.second_stage import (
 logger = logging.getLogger(__name__)
 
 ITEMS, HISTORIES, FEATURE_STATE = "items.parquet", "histories.parquet", "feature_state.json"
-SECOND_STAGE = "second_stage.json"
+SPLIT, SECOND_STAGE = "split.json", "second_stage.json"
 RECOMMENDATION_COLUMNS = {"user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int32}
 
 
@@ -66,22 +67,40 @@ class Recommender:
     """The ranker, where the recipe has one."""
     second_stage: SecondStageConfig | None = None
     """How candidates are ranked again, where both stages were judged together."""
+    split: FittedSplit | None = None
+    """The split that the retriever was fitted on, where it is known; a ranker must be of the same."""
     users_per_batch: int = 256
     """Users that are scored at once."""
     scores_in_memory: int = 2**24
     """Scores (users times items) that are held at once; big catalogues get smaller batches."""
 
+    def __post_init__(self) -> None:
+        if self.ranking is None:
+            return
+        if self.split is not None:
+            self.ranking.builder.check_split(self.split, "the retriever")
+        if not self.ranking.items.equals(self.items["item_id"]):
+            raise ConfigError("the ranker's catalogue is not the retriever's; take both from one run")
+
     @classmethod
     def from_dataset(
-        cls, model: Retriever, dataset: Dataset, feature_state: dict[str, Any] | None = None
+        cls, model: Retriever, dataset: Dataset, feature_state: dict[str, Any] | None = None, split: str | None = None
     ) -> Recommender:
-        """A recommender that knows every event of a data set, whatever part of a split it is in."""
+        """A recommender that knows every event of a data set, whatever part of a split it is in.
+
+        Args:
+            model: the retriever.
+            dataset: the data set.
+            feature_state: what was fitted to make the item features.
+            split: name of the split that the model was fitted on.
+        """
         histories = (
             dataset.events.group_by("user", maintain_order=True)
             .agg(pl.col("item").alias("items"))
             .select(pl.Series("user_id", dataset.users["user_id"]), "items")
         )
-        return cls(model.eval(), dataset.items.drop("item", strict=False), histories, feature_state or {})
+        fitted = None if split is None else FittedSplit.of(dataset, split)
+        return cls(model.eval(), dataset.items.drop("item", strict=False), histories, feature_state or {}, split=fitted)
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, device: str = "cpu") -> Recommender:
@@ -97,10 +116,15 @@ class Recommender:
         """
         path = Path(directory)
         path = path / "model" if (path / "model").is_dir() else path
+        if (path / RANKER).is_dir() and not (path / CONFIG).is_file():
+            raise CheckpointError(
+                f"{path}: a ranker alone has no candidates to list; add retriever: to its recipe, "
+                "or predict pairs of users and items with RankingModel"
+            )
         model = load_retriever(path).to(choose_device(device))
         if not (path / ITEMS).is_file():
             raise CheckpointError(f"{path}: {ITEMS} is missing, so item ids are unknown; save the model again")
-        items = _read(path / ITEMS)
+        items = read_table(path / ITEMS)
         if len(items) != model.num_indices - FIRST_ITEM:
             raise CheckpointError(
                 f"{path}: {ITEMS} has {len(items):,} items and the model {model.num_indices - FIRST_ITEM:,}; "
@@ -108,16 +132,17 @@ class Recommender:
             )
         histories = pl.DataFrame(schema={"user_id": pl.String, "items": pl.List(pl.Int32)})
         if (path / HISTORIES).is_file():
-            histories = _read(path / HISTORIES)
-        state, second = path / FEATURE_STATE, path / SECOND_STAGE
+            histories = read_table(path / HISTORIES)
         ranking = RankingModel.from_pretrained(path, device) if (path / RANKER).is_dir() else None
+        second, split = read_json(path / SECOND_STAGE), read_json(path / SPLIT)
         return cls(
             model,
             items,
             histories,
-            json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {},
+            read_json(path / FEATURE_STATE) or {},
             ranking,
-            validate(SecondStageConfig, json.loads(second.read_text(encoding="utf-8"))) if second.is_file() else None,
+            None if second is None else validate(SecondStageConfig, second, str(path / SECOND_STAGE)),
+            None if split is None else validate(FittedSplit, split, str(path / SPLIT)),
         )
 
     def save_pretrained(self, directory: str | Path, *, card: str = "", histories: bool = True) -> None:
@@ -135,6 +160,8 @@ class Recommender:
                 self.histories.write_parquet(temporary / HISTORIES)
             if self.feature_state:
                 write_json(temporary / FEATURE_STATE, self.feature_state)
+            if self.split is not None:
+                write_json(temporary / SPLIT, self.split.model_dump(mode="json"))
             # The ranker's features live on the users' events, so without histories it cannot answer.
             if self.ranking is not None and histories:
                 (temporary / RANKER).mkdir()
@@ -241,7 +268,12 @@ class Recommender:
         """Who asks the second stage, or None where lists are the first stage's."""
         if self.ranking is None or self.second_stage is None:
             if rank or formula:
-                raise MoerecError("recommend: rank=True needs a model with both stages; add ranker: to its recipe")
+                missing = (
+                    "the stages of this model were not judged together; finish the run with moerec run --resume"
+                    if self.ranking is not None
+                    else "this model has no second stage; add ranker: to its recipe"
+                )
+                raise MoerecError(f"recommend: {missing}, or leave rank and formula out")
             return None
         if rank is False or (rank is None and not formula and not self.second_stage.is_on):
             return None
@@ -253,6 +285,11 @@ class Recommender:
             raise MoerecError(
                 "recommend: ranking needs to know when things happened; "
                 "give histories as a table with user_id, item_id and timestamp"
+            )
+        if request is None:
+            logger.warning(
+                "histories without timestamps: these lists are in the retriever's own order; "
+                "give a table with user_id, item_id and timestamp to rank them again"
             )
         return request
 
@@ -393,11 +430,3 @@ def _times(frame: pl.DataFrame) -> pl.Series:
 def _check_length(k: int, what: str) -> None:
     if not isinstance(k, Integral) or k < 1:
         raise MoerecError(f"{what}: k must be a whole number of at least 1, got {k!r}")
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        problem = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path}: cannot be read ({problem}); copy or make the model again") from None

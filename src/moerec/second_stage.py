@@ -5,8 +5,10 @@ Shape letters: B users, N candidates, I the item index.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,12 @@ import torch
 from torch import Tensor
 
 from moerec.config import Config
-from moerec.dataset.frames import ids_as_series, milliseconds, require_columns, to_polars
+from moerec.dataset.frames import ids_as_series, require_columns, to_polars
 from moerec.dataset.schema import FIRST_ITEM
 from moerec.errors import MoerecError
 from moerec.models.roles import Retriever
 from moerec.models.two_stage import TwoStage
-from moerec.ranking_model import RankingModel
+from moerec.ranking_model import RankingModel, read_times
 
 
 class SecondStageConfig(Config):
@@ -73,15 +75,25 @@ def request_of_histories(ranking: RankingModel, histories: Any, names: list[str]
         {
             "user": ids_as_series(frame["user_id"], "histories").replace_strict(numbers, return_dtype=pl.Int32),
             "item": pl.Series(ranking.item_numbers(frame["item_id"]), dtype=pl.Int32),
-            "timestamp": milliseconds(frame["timestamp"], "histories"),
+            "timestamp": read_times(frame, "histories"),
         }
     ).with_columns(
-        [frame[name].cast(pl.Float64).alias(name) for name in labels]
+        [_read_label(frame[name]) for name in labels]
         + [pl.lit(None, pl.Float64).alias(name) for name in ranking.label_columns if name not in labels]
     )
     last = dict(events.group_by("user").agg(pl.col("timestamp").max()).iter_rows())
     users = np.array([numbers[name] for name in names], dtype=np.int64)
     return Request(users, np.array([last[user] + 1 for user in users.tolist()], dtype=np.int64), events)
+
+
+def _read_label(values: pl.Series) -> pl.Series:
+    """A label column of histories as numbers; files hold them as text, and an empty one is missing."""
+    numbers = values.cast(pl.Float64, strict=False)
+    empty = values.str.strip_chars() == "" if values.dtype == pl.String else values.is_null()
+    broken = values.filter(numbers.is_null() & values.is_not_null() & ~empty)
+    if len(broken):
+        raise MoerecError(f"histories: column '{values.name}' holds {broken[0]!r}; a label is a number")
+    return numbers
 
 
 def rank_again(
@@ -105,21 +117,23 @@ def rank_again(
         formula: another formula than the config's.
 
     Returns:
-        [B, I] float64.
+        [B, I] float64, on the CPU.
     """
     stages = TwoStage(retriever, ranking.ranker, ranking.builder, max(config.candidates, k))
-    items, retrieval = stages.retrieve(scores)
-    users, times = (torch.from_numpy(part).to(items.device) for part in (request.users, request.times))
+    items, retrieval = stages.retrieve(scores.cpu())  # not every accelerator has 64 bits
+    users, times = torch.from_numpy(request.users), torch.from_numpy(request.times)
     judged = stages.judge(users, times, items, retrieval, request.events)
     ranked = judged.scores(formula or config.formula)  # [B, N]
-    full = torch.full(scores.shape, -torch.inf, dtype=torch.float64, device=scores.device)  # [B, I]
+    full = torch.full(scores.shape, -torch.inf, dtype=torch.float64)  # [B, I]
     rows, places = (items >= FIRST_ITEM).nonzero(as_tuple=True)
-    full[rows, items[rows, places]] = ranked[rows, places].to(full.device)
+    full[rows, items[rows, places]] = ranked[rows, places]
     return full
 
 
 def check_formula(formula: Mapping[str, float], known: list[str]) -> None:
-    """Raises MoerecError when a formula names a part that there is not."""
-    for name in formula:
+    """Raises MoerecError when a formula names a part that there is not, or a weight is no number."""
+    for name, weight in formula.items():
         if name not in known:
             raise MoerecError(f"recommend: formula: there is no part '{name}'; known: {', '.join(known)}")
+        if not isinstance(weight, Real) or not math.isfinite(weight):
+            raise MoerecError(f"recommend: formula: the weight of '{name}' must be a finite number, got {weight!r}")

@@ -8,7 +8,7 @@ import torch
 
 from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.features.spec import FeatureSpec
-from moerec.nn.example_inputs import ExampleInputs, ExampleInputsConfig, scaled
+from moerec.nn.example_inputs import ExampleInputs, ExampleInputsConfig, VectorProjection
 from tests.models.rankers.random_examples import SCHEMA, batch_of, example_table
 
 
@@ -51,18 +51,16 @@ def test_pairs_are_the_dot_products_of_all_fields(batch):
     torch.testing.assert_close(found, torch.stack(products, dim=1))
 
 
-@pytest.mark.parametrize("name", ["price", "text", "mood"])
-def test_a_missing_value_does_not_look_at_what_stands_in_its_cell(batch, name):
+@pytest.mark.parametrize(("name", "junk"), [("price", 1e6), ("price", float("nan")), ("text", 1e6), ("mood", 1e6)])
+def test_a_missing_value_does_not_look_at_what_stands_in_its_cell(batch, name, junk):
     layer = make()
     before = layer(batch)
     values, present = batch.columns[name], batch.present[name]
-    for junk in (1e6, float("nan")):
-        mask = present if values.dim() == 1 else present[:, None]
-        out = layer(changed(batch, name, torch.where(mask, values, junk)))
-        torch.testing.assert_close(out, before, rtol=0, atol=0)
-        layer.zero_grad()
-        out.sum().backward()
-        assert all(torch.isfinite(parameter.grad).all() for parameter in layer.parameters())
+    mask = present if values.dim() == 1 else present[:, None]
+    out = layer(changed(batch, name, torch.where(mask, values, junk)))
+    torch.testing.assert_close(out, before, rtol=0, atol=0)
+    out.sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in layer.parameters())
 
 
 def test_a_missing_vector_is_a_learned_one_and_a_missing_number_raises_a_flag(batch):
@@ -163,10 +161,17 @@ def test_an_unknown_user_starts_as_nothing():
         assert table.weight[table.first_rows[name] + 2].ne(0).any()
 
 
-def test_any_scale_of_a_vector_starts_alike():
-    values = torch.randn(3, 5)
-    torch.testing.assert_close(scaled(values * 1e-3), scaled(values * 1e3))
-    torch.testing.assert_close(scaled(torch.zeros(1, 5)), torch.zeros(1, 5))
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_any_scale_of_a_vector_starts_alike(unit):
+    torch.manual_seed(0)
+    projection, values = VectorProjection(5, 3), torch.randn(4, 5)
+    scaled = values / values.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(projection(values * unit, None), projection.out(scaled))
+
+
+def test_a_vector_of_zeros_stays_finite():
+    projection = VectorProjection(5, 3)
+    torch.testing.assert_close(projection(torch.zeros(1, 5), None), projection.out.bias[None])
 
 
 def test_a_batch_of_codes_alone_and_one_of_numbers_alone():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from moerec.features.fixed_point import Bools, FixedPoint, Floats, Ints
-from moerec.features.prefixes import MILLISECONDS_OF_A_DAY, Ranges, UserLog, prefix_sums, sums_between
+from moerec.features.prefixes import MILLISECONDS_OF_A_DAY, Ranges, UserLog, blocks, prefix_sums, sums_between
 from moerec.features.settings import Days
 
 
@@ -80,8 +80,11 @@ class LabelEvents:
     @classmethod
     def of(cls, units: FixedPoint, values: Floats) -> LabelEvents:
         """From the label's column [N]; residuals are to be filled in."""
-        numbers, known = units.whole(values)
-        return cls(units, numbers, known, np.zeros(len(values), np.int64))
+        numbers, residuals = np.empty(len(values), np.int64), np.empty(len(values), np.int64)  # [N], [N]
+        known = np.empty(len(values), np.bool_)  # [N]
+        for block in blocks(len(values), small=True):
+            numbers[block], known[block] = units.whole(values[block])
+        return cls(units, numbers, known, residuals)
 
     def __getitem__(self, rows: slice) -> LabelEvents:
         return LabelEvents(self.units, self.numbers[rows], self.known[rows], self.residuals[rows])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -98,3 +99,31 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); copy or make the model again") from None
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A table of a saved model.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        problem = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path}: cannot be read ({problem}); copy or make the model again") from None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Plain data of a saved model; None where there is no such file.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error}); copy or make the model again") from None
+    return found

@@ -1,12 +1,13 @@
 """Two stages: a retriever proposes candidates, a ranker looks at each of them, a formula joins what both say.
 
-Shape letters: B users, N candidates, I the item index.
+Shape letters: B users, N candidates, I the item index, D width, K candidates of all users together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -54,6 +55,12 @@ class TwoStage:
     candidates: int
     """Items that the retriever hands over, N."""
 
+    @cached_property
+    def item_vectors(self) -> Tensor:
+        """The retriever's item vectors, [I, D]."""
+        with torch.no_grad():
+            return self.retriever.encode_items()
+
     def retrieve(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The first stage's candidates from scores over the whole index, with -inf for what is not to be listed.
 
@@ -64,7 +71,7 @@ class TwoStage:
             items [B, N], PADDING where there are fewer, and their log-probability [B, N] float64 among all items
             that may be listed.
         """
-        scores = scores.double()
+        scores = scores.to(torch.float64, copy=True)
         scores[:, :FIRST_ITEM] = -torch.inf
         best, items = scores.topk(min(self.candidates, scores.shape[1]), dim=-1)  # [B, N]
         items = torch.where(best > -torch.inf, items, 0)
@@ -118,7 +125,7 @@ class TwoStageScorer(Scorer):
 
     def __init__(self, stages: TwoStage, formula: Mapping[str, float], filter_seen: bool) -> None:
         self.stages, self.formula, self.filter_seen = stages, formula, filter_seen
-        self._judged: dict[tuple[int, ...], tuple[Tensor, Candidates]] = {}
+        self._judged: dict[bytes, tuple[Tensor, Candidates]] = {}
 
     @property
     def num_indices(self) -> int:
@@ -132,37 +139,41 @@ class TwoStageScorer(Scorer):
         return other
 
     def score(self, batch: SequenceBatch, candidates: Tensor | None = None) -> Tensor:
-        """See `Scorer.score`; the batch must know its users and when they ask."""
-        retrieved, judged = self._judge(batch)  # [B, I]
+        """See `Scorer.score`; the batch must know its users and when they ask, and scores are on the CPU."""
+        users, judged = self._judge(batch.to("cpu"))
+        retrieved = self._scores(users)  # [B, I]
         ranked = judged.scores(self.formula)  # [B, N]
         # Ranks alone matter: the rest lies below every candidate, in the first stage's order.
         floor = torch.where(ranked > -torch.inf, ranked, torch.inf).amin(-1, keepdim=True)  # [B, 1]
         floor = torch.where(floor == torch.inf, 0.0, floor)
-        ceiling = retrieved.masked_fill(retrieved == torch.inf, -torch.inf).amax(-1, keepdim=True)  # [B, 1]
+        ceiling = retrieved[:, FIRST_ITEM:].amax(-1, keepdim=True)  # [B, 1]
         full = retrieved - ceiling + floor - 1.0  # [B, I]
         rows, places = (judged.items >= FIRST_ITEM).nonzero(as_tuple=True)
         full[rows, judged.items[rows, places]] = ranked[rows, places]
-        return full if candidates is None else full.gather(1, candidates)
+        return full if candidates is None else full.gather(1, candidates.cpu())
 
     def candidates(self, batch: SequenceBatch) -> Tensor:
         """What the first stage hands over, [B, N]; PADDING where there are fewer."""
-        with torch.no_grad():
-            return self._retrieve(batch)[1]
-
-    def _retrieve(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
-        scores = self.stages.retriever.score(batch).double()  # [B, I]
-        allowed = scores.clone()
-        if self.filter_seen:
-            rows, _ = batch.padded_index()
-            allowed[rows, batch.items] = -torch.inf
-        return scores, *self.stages.retrieve(allowed)
+        return self._judge(batch.to("cpu"))[1].items
 
     def _judge(self, batch: SequenceBatch) -> tuple[Tensor, Candidates]:
+        """The users' vectors [B, D], and what the ranker says of their candidates; kept for the next formula."""
         if batch.users is None or batch.request_times is None:
             raise ValueError("the second stage needs to know who asks and when; make batches with users and times")
-        key = tuple(batch.users.tolist())
+        asked = (batch.users, batch.request_times, batch.offsets, batch.items)
+        key = b"".join(part.numpy().tobytes() for part in asked)
         if key not in self._judged:
             with torch.no_grad():
-                scores, items, retrieval = self._retrieve(batch)
-            self._judged[key] = scores, self.stages.judge(batch.users, batch.request_times, items, retrieval)
+                vectors = self.stages.item_vectors  # [I, D]
+                users = self.stages.retriever.encode_users(batch.to(vectors.device), vectors)
+                allowed = self._scores(users)  # [B, I]
+            if self.filter_seen:
+                rows, _ = batch.padded_index()
+                allowed[rows, batch.items] = -torch.inf
+            items, retrieval = self.stages.retrieve(allowed)
+            self._judged[key] = users, self.stages.judge(batch.users, batch.request_times, items, retrieval)
         return self._judged[key]
+
+    def _scores(self, users: Tensor) -> Tensor:
+        """The first stage's scores [B, I], on the CPU: not every accelerator has 64 bits."""
+        return (users @ self.stages.item_vectors.T).cpu().double()

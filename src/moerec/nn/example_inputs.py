@@ -6,6 +6,7 @@ N dense features, D width of embeddings, F fields of that width, P pairs of fiel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -138,7 +139,10 @@ class ExampleInputs(nn.Module):
 
 
 class VectorProjection(nn.Module):
-    """A given vector, scaled to a mean square of 1 and mapped to another width; where there is none, a learned one."""
+    """A given vector, mapped to another width; where there is none, a learned one.
+
+    It is scaled to a mean square of 1 first, so that vectors of any encoder start alike.
+    """
 
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
@@ -146,16 +150,12 @@ class VectorProjection(nn.Module):
         self.missing = nn.Parameter(torch.randn(width) * 0.02)  # [D]
 
     def forward(self, values: Tensor, present: Tensor | None) -> Tensor:
-        """[B, V] -> [B, D]; what stands in a row that is not `present` [B] does not matter."""
-        if present is None:
-            return self.out(scaled(values))
-        here = present.unsqueeze(1)  # [B, 1]
-        return torch.where(here, self.out(scaled(torch.where(here, values, 0.0))), self.missing)
-
-
-def scaled(values: Tensor) -> Tensor:
-    """Rows of [B, V] with a mean square of 1, so that encoders of any scale start alike; zeros stay zeros."""
-    return F.rms_norm(values, values.shape[1:], eps=1e-12)
+        """[B, V] -> [B, D]; what stands in a row that is not `present` [B] does not matter, as long as it is finite."""
+        norm = torch.linalg.vector_norm(values, dim=1, keepdim=True)  # [B, 1]
+        # Scaling after the product gives the same and touches D numbers instead of V.
+        scale = math.sqrt(values.shape[1]) / norm.clamp(min=1e-12)  # [B, 1]
+        out = F.linear(values, self.out.weight) * scale + self.out.bias  # [B, D]
+        return out if present is None else torch.where(present.unsqueeze(1), out, self.missing)
 
 
 def _named(schema: ExampleSchema, kind: FeatureKind) -> tuple[str, ...]:

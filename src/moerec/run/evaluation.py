@@ -18,13 +18,16 @@ from moerec.run.prepare import prepare
 from moerec.run.ranker import FOLDER, ranker_identity
 from moerec.run.ranking import Ranking
 from moerec.run.retriever import training_identity
+from moerec.run.two_stage import judge_saved
 from moerec.training.checkpoint import load_state
 
 
 def evaluate_run(
     directory: Path, part: Literal["valid", "test"], artifacts: Path, console: Console, overrides: dict[str, Any]
 ) -> dict[str, Any]:
-    """Metrics, intervals, slices and the protocol in words of a run's saved models; those of a ranker under `ranking`.
+    """Metrics, intervals, slices and the protocol in words of a run's saved models.
+
+    Those of a ranker stand under `ranking`, those of both stages together under `two_stage`.
 
     Args:
         directory: the run.
@@ -42,15 +45,20 @@ def evaluate_run(
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=overrides)})
     prepared = prepare(recipe, ArtifactCache(artifacts), console)
     result: dict[str, Any] = {"name": recipe.name}
-    if recipe.retriever is not None:
-        _check_identity(directory, directory, training_identity(recipe_of(directory), prepared))
-        judge = Judge(recipe, prepared, part)
-        judged = judge.judge(Recommender.from_pretrained(directory).model, recipe.name)
-        result |= judge.summary(judged) | {"protocol": judge.words()}
     if recipe.ranker is not None:
         _check_identity(directory, directory / FOLDER, ranker_identity(recipe_of(directory), prepared, None))
-        ranking = Ranking.of(recipe, prepared, console)
-        result["ranking"] = ranking.judge_again(RankingModel.from_pretrained(directory).ranker, part)
+        ranking, saved = (
+            Ranking.of(recipe, prepared, console, judged=part == "test"),
+            RankingModel.from_pretrained(directory),
+        )
+        saved.builder.check_split(ranking.data.builder.split, "the data set's")
+        result["ranking"] = ranking.judge_again(saved.ranker, part)
+    if recipe.retriever is not None:
+        _check_identity(directory, directory, training_identity(recipe_of(directory), prepared))
+        judge, recommender = Judge(recipe, prepared, part), Recommender.from_pretrained(directory)
+        result |= judge.summary(judge.judge(recommender.model, recipe.name)) | {"protocol": judge.words()}
+        if recommender.second_stage is not None:
+            result["two_stage"] = judge_saved(recommender, judge)
     return result
 
 

@@ -19,7 +19,7 @@ from moerec.report.page import write_report
 from moerec.run.card import model_card
 from moerec.run.describe import describe_dataset
 from moerec.run.folder import METRICS, MODEL, REPORT, check_out, find_run, first_difference, new_run, recipe_of
-from moerec.run.prepare import prepare
+from moerec.run.prepare import SPLIT, prepare
 from moerec.run.ranking import Ranking
 from moerec.run.retrieval import Retrieval
 from moerec.run.two_stage import choose_formula, judge_two_stages, second_stage_of
@@ -64,7 +64,7 @@ def _run(recipe: Recipe, options: RunOptions, console: Console, *, judged: bool)
     prepared = prepare(recipe, artifacts, console)
     # What cannot work is found out now, not after an hour of training; and a run that never began leaves no folder.
     retrieval = None if recipe.retriever is None else Retrieval.of(recipe, prepared, judged=judged)
-    ranking = None if recipe.ranker is None else Ranking.of(recipe, prepared, console)
+    ranking = None if recipe.ranker is None else Ranking.of(recipe, prepared, console, judged=judged)
     if directory is None:
         directory = new_run(recipe, options.runs, options.out)
     console.print(f"run {directory}", highlight=False)
@@ -77,7 +77,9 @@ def _run(recipe: Recipe, options: RunOptions, console: Console, *, judged: bool)
     recommender = (
         None
         if first is None
-        else Recommender.from_dataset(first.model, prepared.dataset, prepared.column_state.model_dump(mode="json"))
+        else Recommender.from_dataset(
+            first.model, prepared.dataset, prepared.column_state.model_dump(mode="json"), SPLIT
+        )
     )
     ranker = None
     if ranking is not None and second is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from moerec.batches.example_builder import ExampleBuilder
+from moerec.batches.example_frames import EXAMPLE_COLUMNS, KEYS
 from moerec.batches.example_rows import examples_of, with_negatives
 from moerec.batches.examples import ExampleTable
 from moerec.batches.negatives import draw_negatives
@@ -70,6 +71,8 @@ class RankingData:
     """What the train rows say of each task."""
     negatives: Mapping[str, int]
     """Drawn rows in each part."""
+    missing_negatives: int
+    """Rows that could not be drawn: their users had met everything that there was by then."""
     seconds: float
     """Time it took to compute the features and draw the negatives."""
 
@@ -83,9 +86,9 @@ def ranking_data(recipe: Recipe, prepared: Prepared, console: Console) -> Rankin
     ranker = ranker_of(recipe)
     started = time.perf_counter()
     builder = fit_builder(recipe, prepared)
-    frames = [_examples(recipe, ranker, prepared, part) for part in PARTS]
-    counts = [frame.height for frame in frames]
-    examples = pl.concat(frames)
+    found = [_examples(recipe, ranker, prepared, part) for part in PARTS]
+    counts = [frame.height for frame, _ in found]
+    examples = pl.concat([frame for frame, _ in found])
     table = builder.build(examples)
     ends = np.cumsum(counts)
     rows = {
@@ -103,13 +106,33 @@ def ranking_data(recipe: Recipe, prepared: Prepared, console: Console) -> Rankin
             )
     seconds = time.perf_counter() - started
     negatives = {part: int(table.negative[rows[part]].sum()) for part in PARTS}
-    inputs = len(table.schema.specs)
+    inputs, missing = len(table.schema.specs), sum(lacking for _, lacking in found)
     drawn = f" and {sum(negatives.values()):,} drawn negatives" if sum(negatives.values()) else ""
+    drawn += f" ({missing:,} could not be drawn)" if missing else ""
     console.print(
         f"examples: {len(table) - sum(negatives.values()):,} events{drawn}, {inputs} inputs, {seconds:.1f} s",
         highlight=False,
     )
-    return RankingData(builder, table, rows, targets, statistics, negatives, seconds)
+    return RankingData(builder, table, rows, targets, statistics, negatives, missing, seconds)
+
+
+def check_labels(tasks: Iterable[TaskConfig], data: RankingData, parts: Sequence[str]) -> None:
+    """Find out before any training whether each task can be judged on some parts.
+
+    Raises:
+        DatasetError: a part has no label of a task, or labels of one class only.
+    """
+    for task in tasks:
+        for part in parts:
+            target, rows = data.targets[task.name], data.rows[part]
+            values = target.values[rows][target.mask[rows]]
+            if len(values) and (task.type != "binary" or values.min() < values.max()):
+                continue
+            found = f"only rows of label {values[0]:g}" if len(values) else "no row with a label"
+            raise DatasetError(
+                f"ranker.tasks: task '{task.name}' has {found} in the {part} part, so it cannot be judged there; "
+                "make the part larger (dataset.split), or change the task or leave it out"
+            )
 
 
 def fit_builder(recipe: Recipe, prepared: Prepared) -> ExampleBuilder:
@@ -118,7 +141,10 @@ def fit_builder(recipe: Recipe, prepared: Prepared) -> ExampleBuilder:
     Raises:
         MoerecError: a column or a modality that an input needs is not in the data.
     """
-    ranker = ranker_of(recipe)
+    ranker, columns = ranker_of(recipe), prepared.dataset.events.columns
+    for name in sorted({*EXAMPLE_COLUMNS} - {*KEYS}):
+        if name in columns:
+            raise DatasetError(f"the events' column '{name}' has a name that examples need; rename it in the source")
     return ExampleBuilder.fit(
         prepared.dataset,
         SPLIT,
@@ -136,17 +162,18 @@ def vectors_of(prepared: Prepared) -> dict[str, tuple[NDArray[np.float32], NDArr
     return {name: (np.asarray(store.vectors), np.asarray(store.present)) for name, store in prepared.stores.items()}
 
 
-def _examples(recipe: Recipe, ranker: RankerConfig, prepared: Prepared, part: str) -> pl.DataFrame:
+def _examples(recipe: Recipe, ranker: RankerConfig, prepared: Prepared, part: str) -> tuple[pl.DataFrame, int]:
+    """The examples of a part, and how many negatives could not be drawn."""
     labels = sorted({column for task in ranker.tasks for column in task.columns})
     dataset = prepared.dataset
     frame = examples_of(dataset, SPLIT, Part[part.upper()], labels)
     if not ranker.draws_negatives:
-        return frame
+        return frame, 0
     rows = frame["event"].to_numpy()
     drawn = draw_negatives(
         dataset.events, dataset.split(SPLIT), rows, dataset.num_indices, ranker.negatives, NEGATIVES_SEED
     )
-    return with_negatives(frame, drawn)
+    return with_negatives(frame, drawn), drawn.missing
 
 
 def ranker_of(recipe: Recipe) -> RankerConfig:
@@ -164,14 +191,14 @@ def build_ranker(recipe: Recipe, data: RankingData, model: Config | None = None)
     return built
 
 
-def check_ranker(recipe: Recipe, data: RankingData) -> None:
+def check_ranker(recipe: Recipe, data: RankingData, model_config: Config | None = None) -> None:
     """Find out before any work whether the training can begin.
 
     Raises:
         ConfigError: something in the recipe does not fit the data, the model or the machine.
     """
     choose_precision(recipe.training, choose_device(recipe.training.device))
-    model = build_ranker(recipe, data)
+    model = build_ranker(recipe, data, model_config)
     for stage in recipe.training.ranker:
         select_trainable(model, stage)
 
@@ -259,7 +286,8 @@ def ranking_metrics(
 ) -> dict[str, float]:
     """All metrics of all tasks, and `selection`."""
     metrics = {name: value for one in predictions for name, value in evaluate_predictions(one).items()}
-    return {SELECTION: selection_value(metrics, tasks, statistics)} | metrics
+    learned = [task for task in tasks if task.weight > 0]  # what another task says by chance selects nothing
+    return {SELECTION: selection_value(metrics, learned, statistics)} | metrics
 
 
 def ranker_identity(recipe: Recipe, prepared: Prepared, model_config: Config | None) -> str:

@@ -12,7 +12,8 @@ import polars as pl
 from rich.console import Console
 
 from moerec.artifacts import ArtifactCache
-from moerec.config import Config, implementation, kind_of
+from moerec.config import Config, implementation, kind_of, validate
+from moerec.errors import ConfigError
 from moerec.evaluation.curves import curves
 from moerec.evaluation.prediction_intervals import compare_predictions, describe, prediction_intervals
 from moerec.evaluation.predictions import Predictions, describe_rows, metric_name
@@ -24,6 +25,7 @@ from moerec.run.ranker import (
     FOLDER,
     RankingData,
     TrainedRanker,
+    check_labels,
     check_ranker,
     main_metric,
     predict,
@@ -62,7 +64,7 @@ class Ranking:
     """Other kinds of rankers, trained alike."""
 
     @classmethod
-    def of(cls, recipe: Recipe, prepared: Prepared, console: Console) -> Ranking:
+    def of(cls, recipe: Recipe, prepared: Prepared, console: Console, *, judged: bool) -> Ranking:
         """Make the examples, and find out now what cannot work.
 
         Raises:
@@ -70,6 +72,12 @@ class Ranking:
         """
         data = ranking_data(recipe, prepared, console)
         check_ranker(recipe, data)
+        check_labels(ranker_of(recipe).tasks, data, ("valid", "test") if judged else ("valid",))
+        for kind in recipe.ranking_baselines.siblings if judged else ():
+            try:
+                check_ranker(recipe, data, sibling_config(recipe, kind))
+            except ConfigError as error:
+                raise ConfigError(f"ranking_baselines.siblings: '{kind}': {error}") from None
         return cls(recipe, prepared, data)
 
     def train(
@@ -210,7 +218,9 @@ class Ranking:
         }
         words["importance"] = IMPORTANCE_WORDS
         if ranker.draws_negatives:
-            words["negatives"] = ranker.negatives.describe()
+            missing = self.data.missing_negatives
+            lacking = f"; {missing:,} could not be drawn, their users had met all that there was" if missing else ""
+            words["negatives"] = ranker.negatives.describe() + lacking
         words |= describe(resamples=recipe.evaluation.resamples)
         words["selection"] = (
             f"the best update by validation {recipe.training.ranker_metric}; baselines by each task's own metric on "
@@ -252,11 +262,17 @@ class Ranking:
 
 
 def sibling_config(recipe: Recipe, kind: str) -> Config:
-    """Another kind of ranker with every key that it shares with the recipe's own."""
+    """Another kind of ranker with every key that it shares with the recipe's own.
+
+    Raises:
+        ConfigError: it is no other kind, or lacks a key of its own.
+    """
     config_type: Any = implementation("ranker", kind, "ranking_baselines.siblings")
     ours = ranker_of(recipe).model
+    if config_type is type(ours):
+        raise ConfigError("this is the ranker itself; name other kinds")
     shared = {name: getattr(ours, name) for name in config_type.model_fields if name in type(ours).model_fields}
-    return config_type(**shared)
+    return validate(config_type, shared, kind)
 
 
 def _parameters(trained: TrainedRanker) -> int:

@@ -10,13 +10,16 @@ import numpy as np
 from rich.console import Console
 
 from moerec.batches.example_builder import ExampleBuilder
+from moerec.batches.fitted_split import FittedSplit
 from moerec.dataset.schema import PADDING
 from moerec.evaluation.evaluate import evaluate
 from moerec.evaluation.protocols import EvaluationCases
 from moerec.models.roles import Ranker, Retriever
 from moerec.models.two_stage import RETRIEVAL, TwoStage, TwoStageScorer
 from moerec.recipe import Recipe
+from moerec.recommender import Recommender
 from moerec.run.judge import Judge, Judged
+from moerec.run.prepare import SPLIT
 from moerec.second_stage import SecondStageConfig
 
 
@@ -43,8 +46,13 @@ class ChosenFormula:
 def choose_formula(
     recipe: Recipe, retriever: Retriever, ranker: Ranker, builder: ExampleBuilder, valid: Judge, console: Console
 ) -> ChosenFormula:
-    """Try every formula of the recipe on validation and keep the best by the retriever's own metric."""
+    """Try every formula of the recipe on validation and keep the best by the retriever's own metric.
+
+    Raises:
+        ConfigError: retriever and ranker were fitted on different splits.
+    """
     assert recipe.ranker is not None
+    builder.check_split(FittedSplit.of(valid.prepared.dataset, SPLIT), "the retriever")
     settings, metric = recipe.two_stage, recipe.training.metric
     stages = TwoStage(retriever, ranker, builder, settings.candidates)
     scorer = TwoStageScorer(stages, {RETRIEVAL: 1.0}, recipe.evaluation.filter_seen)
@@ -89,6 +97,18 @@ def judge_two_stages(recipe: Recipe, chosen: ChosenFormula, first: Judged, test:
         "first_stage": first.metrics,
         "against_first_stage": test.against(both, first, recipe.training.metric),
     } | test.summary(both)
+
+
+def judge_saved(recommender: Recommender, judge: Judge) -> dict[str, Any]:
+    """The lists of a saved recommender's two stages, with the formula that was saved."""
+    settings, ranking = recommender.second_stage, recommender.ranking
+    assert settings is not None
+    assert ranking is not None
+    stages = TwoStage(recommender.model, ranking.ranker, ranking.builder, settings.candidates)
+    scorer = TwoStageScorer(stages, settings.formula, judge.protocol.filter_seen)
+    formula = " + ".join(f"{weight:g} * {name}" for name, weight in settings.formula.items())
+    words = f"the retriever's best {settings.candidates} by {formula}; {'on' if settings.is_on else 'off'} by default"
+    return {"on": settings.is_on} | judge.summary(judge.judge(scorer, "two stages")) | {"protocol": {"lists": words}}
 
 
 def second_stage_of(recipe: Recipe, chosen: ChosenFormula) -> SecondStageConfig:
