@@ -33,6 +33,7 @@ from moerec.batches.examples import ExampleBatch, ExampleSchema, ExampleTable, G
 from moerec.features.spec import FeatureSpec
 from moerec.files import write_json
 from moerec.models.rankers.mmoe import MMoEConfig
+from moerec.nn.experts import MLPExpertConfig
 from moerec.run.folder import environment
 from moerec.tasks import Target, TaskConfig, TaskStatistics, make_target
 from moerec.training.ranking import RankingObjective
@@ -154,8 +155,7 @@ def our_round(
     config = MMoEConfig(
         width=WIDTH,
         experts=EXPERTS,
-        expert_hidden=shape.expert_hidden,
-        expert_width=shape.expert_width,
+        expert=MLPExpertConfig(hidden=(shape.expert_hidden,), width=shape.expert_width),
         head_hidden=(HEAD,),
         dropout=DROPOUT,
     )

@@ -162,9 +162,10 @@ def test_a_marked_field_holds_the_kind_that_is_named() -> None:
     assert made.one == StageConfig(epochs=3)
     assert made.several == {"a": ModelConfig(width=5), "b": StageConfig(epochs=3)}
     assert validate(HolderConfig, {"one": None}) == HolderConfig()
-    # A configuration is kept as it is, and dumped with all its keys.
+    # A configuration is kept as it is, and dumped with its kind and all its keys.
     assert HolderConfig(one=made.one, several=made.several) == made
-    assert made.model_dump()["several"]["b"] == {"epochs": 3, "rate": 0.1}
+    assert made.model_dump()["several"]["b"] == {"kind": "small", "epochs": 3, "rate": 0.1}
+    assert validate(HolderConfig, made.model_dump()) == made
     assert kind_of("model", made.several["a"]) == "large"
 
 

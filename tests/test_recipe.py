@@ -298,7 +298,8 @@ def test_a_contradiction_is_refused_before_any_work(overrides: list[str], says: 
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("ranker.expert=3", "ranker.expert: unknown key; did you mean 'experts'?"),
+        ("ranker.expert=3", "ranker.expert: expected keys and values, got 3"),
+        ("ranker.expertz=3", "ranker.expertz: unknown key; did you mean 'experts'?"),
         ("ranker.histroy=3", "ranker.histroy: unknown key; did you mean 'history'?"),
         ("ranker.zzz=3", "ranker.zzz: unknown key; known keys: dropout, embedding_dropout, "),
         ("ranker.hidden=[8]", "ranker.hidden: unknown key; "),

@@ -66,6 +66,9 @@ def base_recipe(section, key) -> dict:
         "training": {"retriever": [{"epochs": 3}], "ranker": [{"epochs": 3}]},
     }
     recipe["causal_features"]["chosen"]["kind"] = feature
+    for part, otherwise in (("expert", "mlp"), ("gate", "dense")):
+        if section.name.startswith(f"ranker.{part}."):
+            recipe["ranker"][part] = {"kind": chosen(f"ranker.{part}", implementations(part), otherwise)}
     if key.path == "retriever":
         del recipe["retriever"]
     return recipe
@@ -232,6 +235,8 @@ def test_sections_know_what_is_inside_them():
     assert inside(look_up("training")[0], KNOWN) == ["training.retriever", "training.ranker"]
     assert inside(look_up("ranker")[0], KNOWN) == [
         *(f"ranker.{kind}" for kind in implementations("ranker")),
+        "ranker.expert",
+        "ranker.gate",
         "ranker.tasks",
         "ranker.negatives",
     ]

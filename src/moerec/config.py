@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -188,10 +190,31 @@ def implementation(role: str, kind: Any, where: str) -> type[Config]:
     found = {point.name: point for point in _registered(role)}
     if kind is None:
         raise ConfigError(f"{where}: this key is required; known kinds: {', '.join(sorted(found))}")
+    if isinstance(kind, str) and ":" in kind:
+        return _named_class(kind, where)
     if not isinstance(kind, str) or kind not in found:
         raise ConfigError(f"{where}: unknown {role} '{kind}'; {near_match(str(kind), found, 'known kinds')}")
     config_type: type[Config] = found[kind].load()
     return config_type
+
+
+def _named_class(name: str, where: str) -> type[Config]:
+    """The configuration class `module:Class`, for instance of a file in the folder where the command is run."""
+    module, _, class_name = name.partition(":")
+    path = list(sys.path)
+    sys.path.append(str(Path.cwd()))
+    try:
+        found = getattr(import_module(module), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: '{name}' is no class that can be imported ({error}); write MODULE:CLASS, with the module in "
+            "this folder or installed"
+        ) from None
+    finally:
+        sys.path[:] = path
+    if not (isinstance(found, type) and issubclass(found, Config)):
+        raise ConfigError(f"{where}: '{name}' is no configuration; derive it from moerec.config.Config")
+    return found
 
 
 def discover(role: str, values: Mapping[str, Any], where: str = "") -> Config:
@@ -212,11 +235,14 @@ def discover(role: str, values: Mapping[str, Any], where: str = "") -> Config:
 
 
 def kind_of(role: str, config: Config) -> str:
-    """The name under which a configuration's class is offered; the inverse of `discover`."""
+    """The name under which a configuration's class is offered, or `module:Class`; the inverse of `discover`."""
     for point in _registered(role):
         if point.load() is type(config):
             return point.name
-    raise ConfigError(f"{type(config).__qualname__} is not registered as an entry point of moerec.{role}")
+    name = f"{type(config).__module__}:{type(config).__qualname__}"
+    if "<locals>" in name:
+        raise ConfigError(f"{name} cannot be imported by name; move the class to the top of a module")
+    return name
 
 
 @dataclass(frozen=True)
@@ -245,8 +271,23 @@ class Discovered:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Look for the implementation before pydantic sees the values."""
-        make = self._make_each if get_origin(source) is dict else self._make
-        return core_schema.no_info_before_validator_function(make, handler(source))
+        several = get_origin(source) is dict
+        made = core_schema.no_info_before_validator_function(
+            self._make_each if several else self._make, handler(source)
+        )
+        if not self.beside:
+            write = self._written_each if several else self._written
+            made["serialization"] = core_schema.wrap_serializer_function_ser_schema(write)
+        return made
+
+    def _written(self, config: Any, plain: Callable[[Any], Any]) -> Any:
+        """Plain values with the kind, from which the same configuration is made again."""
+        values = plain(config)
+        return {"kind": kind_of(self.role, config)} | values if isinstance(config, Config) else values
+
+    def _written_each(self, configs: Any, plain: Callable[[Any], Any]) -> Any:
+        values = plain(configs)
+        return {name: {"kind": kind_of(self.role, config)} | values[name] for name, config in configs.items()}
 
     def _make(self, values: Any, name: str = "") -> Any:
         where = f"{self.where}.{name}" if name else self.where

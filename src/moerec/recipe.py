@@ -325,10 +325,6 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     plain = recipe.model_dump(mode="json")
     source = plain["dataset"].pop("source")
     plain["dataset"] = {"source": kind_of("source", recipe.dataset.source)} | source | plain["dataset"]
-    if recipe.retriever is not None:
-        plain["retriever"] = {"kind": kind_of("retriever", recipe.retriever)} | plain["retriever"]
-    for name, feature in recipe.causal_features.items():
-        plain["causal_features"][name] = {"kind": kind_of("feature", feature)} | plain["causal_features"][name]
     if recipe.ranker is not None:
         model = plain["ranker"].pop("model")
         plain["ranker"] = {"kind": kind_of("ranker", recipe.ranker.model)} | model | plain["ranker"]

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from moerec.config import Config, Discovered, implementations
+from moerec.config import Config, Discovered, implementations, kind_of
 from moerec.errors import ConfigError
 from moerec.models.baselines.base import Choice, Range, SearchableConfig
 from moerec.recipe import Recipe
@@ -78,7 +78,8 @@ def sections(*, own: bool = False) -> tuple[Section, ...]:
     Args:
         own: only what this package brings, without the implementations of other installed packages.
     """
-    return tuple(_walk(Recipe, RECIPE, "", own))
+    # What several models hold alike, such as gates, is told of once.
+    return tuple({section.name: section for section in reversed([*_walk(Recipe, RECIPE, "", own)])}.values())[::-1]
 
 
 def look_up(path: str, known: Sequence[Section] | None = None) -> tuple[Section, ...]:
@@ -189,6 +190,7 @@ def _inside_field(field: FieldInfo, name: str, path: str, own: bool) -> Iterator
         # The keys of the implementation stand beside the one that names it.
         name, path = name.rpartition(".")[0], path.rpartition(".")[0]
     elif mark is not None:
+        name = mark.where
         yield Section(name, path, about)
         path += ".<name>" if get_origin(field.annotation) is dict else ""
     if mark is not None:
@@ -236,7 +238,10 @@ def _key(name: str, field: FieldInfo, path: str, searched: Range | Choice | None
     if searched is not None:
         meaning += f" Tuning tries {_search_words(searched)}."
     required = field.is_required() or _single_word(field)
-    default = None if required else _yaml(field.get_default(call_default_factory=True))
+    value = None if required else field.get_default(call_default_factory=True)
+    default = None if required else _yaml(value)
+    if mark is not None and isinstance(value, Config):
+        default = _yaml({"kind": kind_of(mark.role, value), **_written(value)})
     return Key(name, path, ", ".join([words, *_bound_words(field.metadata)]), default, meaning)
 
 

@@ -16,6 +16,7 @@ from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.batches.sequences import SequenceBatch
 from moerec.config import Config
 from moerec.models.item_tower import ItemTower
+from moerec.nn.gates import Gating
 from moerec.tasks import TaskConfig, TaskStatistics
 
 
@@ -113,9 +114,21 @@ class Ranker(nn.Module, ABC):
     def forward(self, batch: ExampleBatch) -> dict[str, Tensor]:
         """Per task [B]: the logit of a binary task, the number of a regression in the label's own unit."""
 
-    @abstractmethod
+    def forward_with_gates(self, batch: ExampleBatch) -> tuple[dict[str, Tensor], dict[str, Gating]]:
+        """What `forward` gives, and what each gate said meanwhile; the gate of a task has the task's name."""
+        return self(batch), {}
+
     def gate_weights(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Per task the weights [B, E] of the experts; empty for a model without gates."""
+        """Per gate the weights [B, E] of its experts; empty for a model without gates."""
+        return {name: gating.weights for name, gating in self.forward_with_gates(batch)[1].items()}
+
+    def expert_names(self) -> dict[str, tuple[str, ...]]:
+        """Per gate the names of its experts, in the order of its weights; experts of one name are the same one."""
+        return {}
+
+    def shared_layer(self) -> tuple[nn.Parameter, ...]:
+        """The last parameters that several tasks share, on which their gradients are compared; empty if none are."""
+        return ()
 
     def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:
         """Per task [B]: a probability or a number."""

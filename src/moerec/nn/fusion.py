@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from moerec.nn.experts import MLPExperts
-from moerec.nn.gates import DenseGate
+from moerec.nn.gates import DenseGateConfig
 
 
 class SumFusion(nn.Module):
@@ -29,16 +29,16 @@ class MixtureFusion(nn.Module):
     def __init__(self, inputs: int, width: int, experts: int, hidden: int, dropout: float, temperature: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(inputs * width)
-        self.experts = MLPExperts(experts, inputs * width, hidden, width, dropout)
-        self.gate = DenseGate(inputs * width, experts, temperature)
+        self.experts = MLPExperts(experts, inputs * width, (hidden,), width, dropout)
+        self.gate = DenseGateConfig(temperature=temperature).build(inputs * width, experts)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[N, F, D] -> [N, D]."""
         joined = self.norm(inputs.flatten(1))  # [N, F * D]
-        weights = self.gate(joined)  # [N, E]
+        weights = self.gate(joined).weights  # [N, E]
         mixed = torch.einsum("ne,ned->nd", weights, self.experts(joined))  # [N, D]
         return inputs.sum(1) + mixed
 
     def gate_weights(self, inputs: Tensor) -> Tensor:
         """The experts' weights [N, E] for inputs [N, F, D]."""
-        return self.gate(self.norm(inputs.flatten(1)))
+        return self.gate(self.norm(inputs.flatten(1))).weights

@@ -41,6 +41,7 @@ from moerec.recipe import Recipe, plain_recipe
 from moerec.run.prepare import SPLIT, Prepared
 from moerec.run.retriever import choose_precision
 from moerec.tasks import Target, TaskConfig, TaskStatistics, make_target
+from moerec.training.balance import LossFreeBalance
 from moerec.training.checkpoint import TrainingState
 from moerec.training.logs import TrainingLog
 from moerec.training.ranking import RankingObjective
@@ -256,6 +257,7 @@ def train_ranker(
             keep_update=kept_updates,
         ),
         device=device,
+        hooks=(LossFreeBalance(),),
     )
     state = trainer.run(resume=resume)
     return TrainedRanker(model.eval(), state)

@@ -19,6 +19,7 @@ from moerec.evaluation.importance import permutation_importance
 from moerec.evaluation.prediction_slices import count_earlier_events, evaluate_prediction_slices, slice_rows
 from moerec.evaluation.predictions import Predictions, metric_name
 from moerec.models.predict import gate_weights, predict_rows
+from moerec.models.rankers.base import numbered
 from moerec.models.roles import Ranker
 from moerec.nn.gates import utilisation
 from moerec.run.prepare import Prepared, item_details
@@ -61,18 +62,34 @@ def slice_metrics(
 
 
 def describe_gates(model: Ranker, data: RankingData) -> dict[str, Any] | None:
-    """How each task's gate uses the experts over test rows of its population; None for a model without gates."""
+    """How each gate uses its experts over test rows; None for a model without gates.
+
+    A task's own gate is judged on rows of its population, under `tasks`; gates of lower levels, which no task owns
+    alone, on all rows, under `inner`.
+    """
+    names, rows = model.expert_names(), data.rows["test"]
     found: dict[str, Any] = {}
     for task in model.tasks:
-        rows = data.rows["test"]
-        rows = rows[data.targets[task.name].mask[rows]][:GATE_ROWS]
-        weights = gate_weights(model, data.table, rows).get(task.name)
-        if weights is not None and len(rows):
-            found[task.name] = asdict(utilisation(torch.from_numpy(weights)))
+        of_task = rows[data.targets[task.name].mask[rows]][:GATE_ROWS]
+        weights = gate_weights(model, data.table, of_task).get(task.name)
+        if weights is not None and len(of_task):
+            found[task.name] = _use(weights, names.get(task.name))
     if not found:
         return None
-    count = len(next(iter(found.values()))["mean_weight"])
-    return {"names": [f"expert {number + 1}" for number in range(count)], "tasks": found}
+    inner = {
+        gate: _use(weights, names.get(gate))
+        for gate, weights in gate_weights(model, data.table, rows[:GATE_ROWS]).items()
+        if gate not in {task.name for task in model.tasks}
+    }
+    return {"tasks": found, **({"inner": inner} if inner else {})}
+
+
+def _use(weights: NDArray[np.float32], names: tuple[str, ...] | None) -> dict[str, Any]:
+    """The use of one gate's experts, with their names."""
+    return {
+        "names": list(names or numbered("expert", weights.shape[1])),
+        **asdict(utilisation(torch.from_numpy(weights))),
+    }
 
 
 def feature_importance(model: Ranker, data: RankingData, seed: int) -> dict[str, dict[str, dict[str, float]]]:

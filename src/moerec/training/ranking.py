@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -63,6 +64,9 @@ class RankingObjective:
         return len(batch)
 
     def loss(self, stage: StageConfig, batch: ExampleBatch) -> Tensor:
-        """Summed loss over rows and tasks, by the tasks' weights."""
+        """Summed loss over rows and tasks, by the tasks' weights, and what the gates add to keep experts in use."""
         tasks = self.model.tasks
-        return weighted_total(task_losses(self.model(batch), batch, tasks, self.model.statistics), tasks)
+        outputs, gatings = self.model.forward_with_gates(batch)
+        total = weighted_total(task_losses(outputs, batch, tasks, self.model.statistics), tasks)
+        balance = [gating.balance_loss for gating in gatings.values() if gating.balance_loss is not None]
+        return total + len(batch) * torch.stack(balance).sum() if balance else total

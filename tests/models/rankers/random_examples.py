@@ -41,6 +41,7 @@ SCHEMA = ExampleSchema(
 )
 TASKS = (
     TaskConfig(name="like", label="rating", at_least=4),
+    TaskConfig(name="adore", label="rating", at_least=5),
     TaskConfig(name="type", label="rating", type="regression"),
     TaskConfig(name="hours", label="hours", type="regression", mask="known", loss="huber", weight=0.5),
 )

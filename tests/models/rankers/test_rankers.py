@@ -9,6 +9,8 @@ from moerec.features.spec import FeatureSpec
 from moerec.models.rankers.mmoe import MMoEConfig
 from moerec.models.rankers.shared_bottom import SharedBottomConfig
 from moerec.models.rankers.single_task import SingleTaskConfig
+from moerec.nn.experts import MLPExpertConfig
+from moerec.nn.gates import DenseGateConfig
 from moerec.tasks import TaskConfig
 from moerec.training.ranking import RankingObjective
 from moerec.training.stages import RankerStageConfig
@@ -73,9 +75,11 @@ def test_a_lower_temperature_makes_sharper_gates():
     entropies = []
     for temperature in (4.0, 1.0, 0.25):
         torch.manual_seed(0)
-        model = MMoEConfig(temperature=temperature).build(SCHEMA, TASKS, statistics_of(table)).eval()
+        model = (
+            MMoEConfig(gate=DenseGateConfig(temperature=temperature)).build(SCHEMA, TASKS, statistics_of(table)).eval()
+        )
         for gate in model.gates.values():
-            torch.nn.init.normal_(gate.logits.weight)
+            torch.nn.init.normal_(gate.scores[0].weight)
         weights = model.gate_weights(batch_of(table))["like"].detach()
         entropies.append(float(torch.special.entr(weights).sum(1).mean()))
     assert entropies == sorted(entropies, reverse=True)
@@ -85,7 +89,7 @@ def test_the_experts_are_mixed_by_the_gate_of_each_task():
     torch.manual_seed(0)
     model = MMoEConfig(experts=3).build(SCHEMA, TASKS, statistics_of(example_table(50))).eval()
     for gate in model.gates.values():
-        torch.nn.init.normal_(gate.logits.weight)
+        torch.nn.init.normal_(gate.scores[0].weight)
     batch = batch_of(example_table(50))
     weights, outputs = model.gate_weights(batch), model(batch)
     experts = model.experts(model.inputs(batch))
@@ -130,7 +134,7 @@ def test_mmoe_finds_two_planted_signals():
     """Far better than the means on rows it has not seen, on both tasks at once."""
     train, test = planted(4000, 0), planted(1000, 1)
     torch.manual_seed(0)
-    config = MMoEConfig(width=8, expert_hidden=32, expert_width=16, dropout=0.0)
+    config = MMoEConfig(width=8, expert=MLPExpertConfig(hidden=(32,), width=16), dropout=0.0)
     labels = labels_of(train, PLANTED_TASKS)
     model = config.build(train.schema, PLANTED_TASKS, statistics_of(train, PLANTED_TASKS))
     objective = RankingObjective(model, train, np.arange(4000), labels, seed=0)

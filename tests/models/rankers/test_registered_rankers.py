@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from moerec.batches.examples import ExampleBatch
-from moerec.config import discover, implementations
+from moerec.config import discover, implementation, implementations
 from moerec.models.rankers.saved import load_ranker, save_ranker
 from moerec.models.roles import Ranker
 from moerec.tasks import TaskConfig
+from moerec.training.balance import free_gates
 from moerec.training.ranking import RankingObjective
 from moerec.training.stages import RankerStageConfig
 from tests.models.rankers.random_examples import SCHEMA, TASKS, batch_of, example_table, labels_of, statistics_of
@@ -20,8 +21,10 @@ every_ranker = pytest.mark.parametrize("kind", sorted(implementations("ranker"))
 
 def build(kind: str, tasks: tuple[TaskConfig, ...] = TASKS, **fields) -> Ranker:
     torch.manual_seed(0)
+    if kind == "esmm":
+        fields = {"click": "like", "purchase": "adore", **fields}
     config = discover("ranker", {"kind": kind, "width": 4, **fields})
-    return config.build(SCHEMA, tasks, statistics_of(example_table(200)))
+    return config.build(SCHEMA, tasks, statistics_of(example_table(200), tasks))
 
 
 def shaken(model: Ranker) -> Ranker:
@@ -52,7 +55,7 @@ def test_one_output_for_each_row_and_task(kind):
     assert all(output.shape == (40,) and torch.isfinite(output).all() for output in outputs.values())
     predicted = model.predict(batch)
     assert ((predicted["like"] > 0) & (predicted["like"] < 1)).all()
-    torch.testing.assert_close(predicted["hours"], outputs["hours"])
+    torch.testing.assert_close(predicted["type"], outputs["type"])
 
 
 @every_ranker
@@ -78,7 +81,12 @@ def test_a_row_does_not_depend_on_the_company_in_the_batch(kind):
 
 @every_ranker
 def test_export_gives_the_same_outputs(kind):
-    model, table = shaken(build(kind, TASKS[:2])), example_table(40)
+    check_export(shaken(build(kind, TASKS[:3])))
+
+
+def check_export(model: Ranker) -> None:
+    """torch.export with any number of rows, then the same outputs."""
+    table = example_table(40)
 
     class Plain(torch.nn.Module):
         def __init__(self) -> None:
@@ -105,12 +113,69 @@ def test_gate_weights_are_distributions(kind):
 
 
 @every_ranker
+def test_every_gate_of_a_task_names_its_experts(kind):
+    model, batch = build(kind), batch_of(example_table(40))
+    weights, names = model.gate_weights(batch), model.expert_names()
+    assert {gate: len(of_gate) for gate, of_gate in names.items()} == {g: w.shape[1] for g, w in weights.items()}
+    assert not weights or {task.name for task in model.tasks} <= weights.keys()
+
+
+@every_ranker
+def test_the_shared_layer_is_reached_by_several_tasks(kind):
+    model, batch = shaken(build(kind)), batch_of(example_table(60))
+    if kind == "single_task":
+        assert model.shared_layer() == ()
+        return
+    outputs = model(batch)
+    own = {id(parameter) for parameter in model.parameters()}
+    assert all(id(parameter) in own for parameter in model.shared_layer())
+    for output in outputs.values():
+        found = torch.autograd.grad(output.sum(), model.shared_layer(), retain_graph=True, allow_unused=True)
+        assert any(gradient is not None and gradient.any() for gradient in found)
+
+
+def mixtures() -> list[str]:
+    return [
+        kind for kind in sorted(implementations("ranker")) if "gate" in implementation("ranker", kind, "").model_fields
+    ]
+
+
+@pytest.mark.parametrize("gate", sorted(implementations("gate")))
+def test_every_gate_exports(gate):
+    model = shaken(build("mmoe", TASKS[:3], gate={"kind": gate}))
+    if gate.endswith("top_k"):
+        assert all(
+            ((weights > 0).sum(1) == 2).all() for weights in model.gate_weights(batch_of(example_table(9))).values()
+        )
+    check_export(model)
+
+
+@pytest.mark.parametrize("balance", ["auxiliary", "z_loss", "loss_free"])
+@pytest.mark.parametrize("kind", mixtures())
+def test_every_model_trains_with_every_balance(kind, balance):
+    """The loss, or the load, of each of its gates counts."""
+    table, stage = example_table(64), RankerStageConfig(epochs=1)
+    models = [
+        build(kind, dropout=0.0, id_dropout=0.0, gate={"kind": "top_k", "balance": {"kind": b}})
+        for b in (balance, "none")
+    ]
+    losses = [
+        RankingObjective(model, table, np.arange(64), labels_of(table), seed=0).loss(stage, batch_of(table))
+        for model in models
+    ]
+    assert (losses[0] - losses[1]).abs().item() > 1e-3 or balance == "loss_free"
+    gates = free_gates(models[0])
+    assert len(gates) == (len(models[0].expert_names()) if balance == "loss_free" else 0)
+    assert all(gate.load.sum() == 2 * 64 for gate in gates)
+
+
+@every_ranker
 def test_it_starts_near_what_the_train_rows_say(kind):
     """The loss of an untrained model is hardly above that of the best constants."""
     table = example_table(400)
     model, batch, statistics = build(kind), batch_of(example_table(400)), statistics_of(table)
     predicted = model.eval().predict(batch)
-    for task in TASKS:
+    for task in model.tasks:
         apart = (predicted[task.name] - statistics[task.name].mean).abs().mean()
         assert apart < 0.6 * statistics[task.name].deviation
 

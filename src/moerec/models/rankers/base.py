@@ -1,19 +1,23 @@
 """What rankers share: one input layer, something between, and a head for each task.
 
-Shape letters: B examples, I width of the flat input, D width of what a head reads.
+Shape letters: B examples, I width of the flat input, D width of what a head reads, E experts.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, SerializeAsAny
 from torch import Tensor, nn
 
 from moerec.batches.examples import ExampleBatch, ExampleSchema
+from moerec.config import Discovered
 from moerec.models.roles import Ranker
 from moerec.nn.example_inputs import ExampleInputs, ExampleInputsConfig
+from moerec.nn.experts import ExpertConfig, MLPExpertConfig
+from moerec.nn.gates import DenseGateConfig, GateConfig, Gating
 from moerec.nn.heads import TaskHead
 from moerec.tasks import TaskConfig, TaskStatistics, check_tasks
 
@@ -37,6 +41,15 @@ class RankerConfig(ExampleInputsConfig):
             tasks: what to predict.
             statistics: what the train rows say of each task; the heads start there.
         """
+
+
+class MixtureConfig(RankerConfig):
+    """Base of the configurations of rankers with experts and gates."""
+
+    expert: Annotated[SerializeAsAny[ExpertConfig], Discovered("expert", "ranker.expert")] = MLPExpertConfig()
+    """What each expert is."""
+    gate: Annotated[SerializeAsAny[GateConfig], Discovered("gate", "ranker.gate")] = DenseGateConfig()
+    """How experts are weighed, and how their use is kept even."""
 
 
 class SharedInputRanker(Ranker):
@@ -67,19 +80,24 @@ class SharedInputRanker(Ranker):
             self.heads[task_key(task.name)] = TaskHead(task, statistics, width, config.head_hidden, config.dropout)
 
     @abstractmethod
-    def task_vectors(self, x: Tensor) -> dict[str, Tensor]:
-        """What each task's head reads, {task: [B, D]}, of flat inputs [B, I]."""
+    def task_vectors(self, batch: ExampleBatch) -> tuple[dict[str, Tensor], dict[str, Gating]]:
+        """What each task's head reads, {task: [B, D]}, and what the gates said."""
 
     def forward(self, batch: ExampleBatch) -> dict[str, Tensor]:
         """See `Ranker`."""
-        vectors = self.task_vectors(self.inputs(batch))
-        return {task.name: self.heads[task_key(task.name)](vectors[task.name]) for task in self.tasks}
+        return self.forward_with_gates(batch)[0]
 
-    def gate_weights(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """See `Ranker`; there are no gates unless a subclass has some."""
-        return {}
+    def forward_with_gates(self, batch: ExampleBatch) -> tuple[dict[str, Tensor], dict[str, Gating]]:
+        """See `Ranker`."""
+        vectors, gatings = self.task_vectors(batch)
+        return {task.name: self.heads[task_key(task.name)](vectors[task.name]) for task in self.tasks}, gatings
 
 
 def task_key(name: str) -> str:
     """The key of a task in a module: `type` or `items` are good names of tasks and taken in modules."""
     return f"task_{name}"
+
+
+def numbered(what: str, count: int) -> tuple[str, ...]:
+    """Names of experts, for instance `shared 1`, `shared 2`."""
+    return tuple(f"{what} {number + 1}" for number in range(count))

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pydantic import PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
-from moerec.batches.examples import ExampleSchema
+from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.models.rankers.base import RankerConfig, SharedInputRanker
 from moerec.models.roles import Ranker
+from moerec.nn.gates import Gating
 from moerec.nn.heads import perceptron
 from moerec.tasks import TaskConfig, TaskStatistics
 
@@ -33,6 +34,8 @@ class SharedBottomConfig(RankerConfig):
 class SharedBottom(SharedInputRanker):
     """See the module's docstring."""
 
+    config: SharedBottomConfig
+
     def __init__(
         self,
         config: SharedBottomConfig,
@@ -45,7 +48,13 @@ class SharedBottom(SharedInputRanker):
         self.bottom = perceptron(width, config.hidden, config.dropout)
         self.add_heads(config.hidden[-1] if config.hidden else width)
 
-    def task_vectors(self, x: Tensor) -> dict[str, Tensor]:
+    def task_vectors(self, batch: ExampleBatch) -> tuple[dict[str, Tensor], dict[str, Gating]]:
         """The same vector [B, D] for all tasks."""
-        shared = self.bottom(x)  # [B, D]
-        return {task.name: shared for task in self.tasks}
+        shared = self.bottom(self.inputs(batch))  # [B, D]
+        return {task.name: shared for task in self.tasks}, {}
+
+    def shared_layer(self) -> tuple[nn.Parameter, ...]:
+        """The last matrix below the heads; the embeddings, if the heads sit straight on the inputs."""
+        below = self.bottom if self.config.hidden else self.inputs
+        matrices = [parameter for parameter in below.parameters() if parameter.dim() > 1]
+        return (matrices[-1],) if self.config.hidden else tuple(matrices)

@@ -47,7 +47,3 @@ class SingleTask(Ranker):
     def forward(self, batch: ExampleBatch) -> dict[str, Tensor]:
         """See `Ranker`."""
         return {task.name: self.networks[task_key(task.name)](batch)[task.name] for task in self.tasks}
-
-    def gate_weights(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Nothing: there are no experts."""
-        return {}
