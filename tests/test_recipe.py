@@ -315,6 +315,10 @@ def test_a_contradiction_is_refused_before_any_work(overrides: list[str], says: 
         ("ranker.tasks[1].name=like", "ranker: tasks need different names, got like, like"),
         ("ranker.tasks[0].label=null", "ranker.tasks[0]: without a label a task is whether the user met the item"),
         ("ranker.tasks[*].weight=0", "ranker: every task has the weight 0"),
+        ("ranker.tasks[0].type=ordnal", "ranker.tasks[0].type: Input should be 'binary', 'regression', 'multiclass' "),
+        ("ranker.tasks[1].type=ordinal", "ranker.tasks[1]: a ordinal task needs every value that its label can have"),
+        ("ranker.tasks[1].values=[1, x]", "ranker.tasks[1].values[1]: Input should be a valid number, "),
+        ("ranker.tasks[1].values=[1, 2]", "ranker.tasks[1]: values are the classes of a multiclass or ordinal task"),
         ("causal_features=[clock]", "causal_features: expected keys and values, got ['clock']"),
         ("causal_features.users=clock", "causal_features.users: expected keys and values, got 'clock'"),
         (
@@ -346,6 +350,13 @@ def test_a_mistake_in_the_ranker_is_refused_with_its_path(override: str, says: s
     [
         (["two_stage.formula={lkie: 1}"], "two_stage.formula: no task 'lkie'; did you mean 'like'?"),
         (["two_stage.formula={zzz: 1}"], "two_stage.formula: no task 'zzz'; known: like, rating, retrieval"),
+        (
+            [
+                "ranker.tasks[1]={name: kind, label: rating, type: multiclass, values: [1, 2]}",
+                "two_stage.formula.kind=1",
+            ],
+            "two_stage.formula: task 'kind' is multiclass: its values have no order, so none of them is more",
+        ),
         (["training.ranker_metric=like/acu"], "training.ranker_metric: validation gives no 'like/acu'; did you mean "),
         (["training.ranker_metric=like/rmse"], "training.ranker_metric: validation gives no 'like/rmse'; did you mean"),
         (["training.ranker_metric=zzz"], "training.ranker_metric: validation gives no 'zzz'; known: like/"),
@@ -404,9 +415,12 @@ def test_too_many_formulas_are_refused_without_making_them(lengths: list[int]) -
             TwoStageConfig(formula=formula)
 
 
-@given(st.lists(st.sampled_from(["binary", "regression"]), max_size=40))
+@given(st.lists(st.sampled_from(["binary", "regression", "multiclass", "ordinal"]), max_size=40))
 def test_the_formulas_by_default_are_few_and_about_binary_tasks(types: list[str]) -> None:
-    tasks = tuple(TaskConfig(name=f"task{n}", type=each, label="x") for n, each in enumerate(types))
+    classes = {"multiclass": (2, 1), "ordinal": (1, 2)}
+    tasks = tuple(
+        TaskConfig(name=f"task{n}", type=each, label="x", values=classes.get(each, ())) for n, each in enumerate(types)
+    )
     formulas = TwoStageConfig().formulas(tasks)
     assert 1 <= len(formulas) <= MOST_FORMULAS
     binary = [task.name for task in tasks if task.type == "binary"]
@@ -606,6 +620,8 @@ tasks = st.lists(
             {"name": "like", "label": "rating", "at_least": 4},
             {"name": "rating", "type": "regression", "label": "rating", "loss": "huber", "weight": 0.5},
             {"name": "met", "population": "reviews+negatives"},
+            {"name": "stars", "type": "ordinal", "label": "rating", "values": [1, 2, 3.5], "mask": "known"},
+            {"name": "kind", "type": "multiclass", "label": "rating", "values": [3, 1, -2]},
         ]
     ),
     unique_by=lambda task: task["name"],
@@ -623,7 +639,7 @@ def test_any_recipe_with_a_ranker_comes_back_from_plain_data(
     features: dict[str, Any],
     retrieves: bool,
 ) -> None:
-    names = st.sampled_from(["retrieval", *(task["name"] for task in tasks)])
+    names = st.sampled_from(["retrieval", *(task["name"] for task in tasks if task["name"] != "kind")])
     settings_of_ranker = {"use_user_id": st.booleans(), "history": st.integers(0, 9), "trials": st.integers(1, 9)}
     negatives = st.fixed_dictionaries({"count": st.integers(1, 9), "sampling": st.just("popularity")})
     values = base() | {
