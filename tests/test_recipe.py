@@ -316,7 +316,7 @@ def test_a_contradiction_is_refused_before_any_work(overrides: list[str], says: 
         ("ranker.tasks[0].label=null", "ranker.tasks[0]: without a label a task is whether the user met the item"),
         ("ranker.tasks[*].weight=0", "ranker: every task has the weight 0"),
         ("ranker.tasks[0].type=ordnal", "ranker.tasks[0].type: Input should be 'binary', 'regression', 'multiclass' "),
-        ("ranker.tasks[1].type=ordinal", "ranker.tasks[1]: a ordinal task needs every value that its label can have"),
+        ("ranker.tasks[1].type=ordinal", "ranker.tasks[1]: type: ordinal needs every value that its label can have"),
         ("ranker.tasks[1].values=[1, x]", "ranker.tasks[1].values[1]: Input should be a valid number, "),
         ("ranker.tasks[1].values=[1, 2]", "ranker.tasks[1]: values are the classes of a multiclass or ordinal task"),
         ("causal_features=[clock]", "causal_features: expected keys and values, got ['clock']"),

@@ -154,8 +154,8 @@ def test_contradictions_are_refused(fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"type": "ordinal"}, "an? ordinal task needs every value"),
-        ({"type": "multiclass", "values": [1]}, "a multiclass task needs every value"),
+        ({"type": "ordinal"}, "type: ordinal needs every value"),
+        ({"type": "multiclass", "values": [1]}, "type: multiclass needs every value"),
         ({"type": "multiclass", "values": [1, 2, 1]}, "one is named twice"),
         ({"type": "multiclass", "values": [1, 1 + 1e-12]}, "differ by less"),
         ({"type": "ordinal", "values": [1, 3, 2]}, "from low to high"),

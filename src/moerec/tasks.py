@@ -78,7 +78,7 @@ class TaskConfig(Config):
             return
         if len(self.values) < 2:
             raise ValueError(
-                f"a {self.type} task needs every value that its label can have; write values: [1, 2, 3], for instance"
+                f"type: {self.type} needs every value that its label can have; write values: [1, 2, 3], for instance"
             )
         # Label columns may be float32, so values that differ less are one.
         if len({float(np.float32(value)) for value in self.values}) < len(self.values):

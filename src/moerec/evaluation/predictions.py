@@ -116,12 +116,12 @@ class Predictions:
         classes = self.task.num_classes
         if not np.isin(self.labels, np.arange(classes or 2)).all():
             known = f"places of classes, 0 to {classes - 1}" if classes else "0 or 1"
-            raise ValueError(f"{where}: the labels of a {self.task.type} task must be {known}")
+            raise ValueError(f"{where}: labels of type {self.task.type} must be {known}")
         outside = (self.scores < 0) | (self.scores > 1)
         if outside.any():
             raise DatasetError(
                 f"{where}: {_rows_with(outside):,} of {len(self):,} predictions lie "
-                f"outside [0, 1], one is {self.scores[outside][0]:.4g}; a {self.task.type} task needs probabilities, "
+                f"outside [0, 1], one is {self.scores[outside][0]:.4g}; type {self.task.type} needs probabilities, "
                 "not logits"
             )
         if classes and len(self):
