@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from rich.console import Console
 from sklearn.metrics import cohen_kappa_score, roc_auc_score, root_mean_squared_error
 
 from moerec import RankingModel, Recommender
-from moerec.errors import ConfigError, MoerecError
+from moerec.errors import ConfigError, DatasetError, MoerecError
 from moerec.run.inspect import inspect_experts, inspect_run, inspect_user
+from moerec.run.ranker import check_labels
 from moerec.run.tables import results_tables
+from moerec.tasks import Target, TaskConfig
 from tests.small_run import do
 
 STARS, DEVICE = [f"stars_{value}" for value in range(1, 6)], [f"device_{value}" for value in range(1, 4)]
@@ -140,6 +143,22 @@ def test_report_tables_and_inspection_know_every_type(run: Path, metrics: dict[s
     assert inspect_run(run)["ranking"]["test"]["device/auc"] == metrics["ranking"]["test"]["device/auc"]
     assert set(inspect_experts(run)["ranker"]["tasks"]) == {"like", "rating", "stars", "device"}
     assert inspect_user(run, "0", 3)["profile"]
+
+
+def test_a_part_that_cannot_judge_a_task_with_classes_is_found_before_any_training() -> None:
+    rows = {"valid": np.array([0, 1]), "test": np.array([2, 3])}
+    values, mask = np.array([1, 1, 0, 1], np.float32), np.array([True, True, True, True])
+    device = TaskConfig(name="device", label="x", type="multiclass", values=(7, 9))
+    stars = TaskConfig(name="stars", label="x", type="ordinal", values=(7, 9))
+    targets = {name: Target(values, mask, (7.0, 9.0)) for name in ("device", "stars")}
+    data: Any = SimpleNamespace(rows=rows, targets=targets)
+    check_labels([stars], data, ("valid", "test"))
+    check_labels([device], data, ("test",))
+    with pytest.raises(DatasetError, match="task 'device' has only rows of label 9 in the valid part"):
+        check_labels([device], data, ("valid",))
+    data.targets["stars"] = Target(values, ~mask, (7.0, 9.0))
+    with pytest.raises(DatasetError, match="task 'stars' has no row with a label in the test part"):
+        check_labels([stars], data, ("test",))
 
 
 def test_a_label_that_is_no_class_ends_the_run_before_any_training(tmp_path: Path) -> None:

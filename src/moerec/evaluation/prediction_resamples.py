@@ -139,6 +139,7 @@ class MulticlassResampler(Resampler):
         self.ranked = [
             metrics.RankedScores.of((places == place).astype(np.float64), scores[:, place]) for place in range(count)
         ]
+        self.ranked_codes = [self.codes[ranked.order] for ranked in self.ranked]
         rows = [np.ones(len(labels)), class_metrics.class_log_losses(labels, scores), right]
         bins = metrics.CALIBRATION_BINS
         sums = [
@@ -167,8 +168,8 @@ class MulticlassResampler(Resampler):
     def _auc(self, times: Floats) -> float:
         """Mean AUC of one class against the rest of one resample [U]."""
         found = []
-        for ranked in self.ranked:
-            weights = times[self.codes[ranked.order]]  # [N]
+        for ranked, codes in zip(self.ranked, self.ranked_codes, strict=True):
+            weights = times[codes]  # [N]
             total, positive = ranked.cumulate(weights), ranked.cumulate(weights * ranked.labels)
             found.append(metrics.area_under_roc(total, positive))
         return class_metrics.mean_of_defined(found)
