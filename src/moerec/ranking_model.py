@@ -1,4 +1,7 @@
-"""RankingModel: a saved ranker with its features; ids in, probabilities and numbers out."""
+"""RankingModel: a saved ranker with its features; ids in, probabilities and numbers out.
+
+Shape letters: N pairs, C classes.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ from moerec.models.predict import predict_rows
 from moerec.models.rankers.saved import load_ranker, save_ranker
 from moerec.models.roles import Ranker
 from moerec.models.saved_files import read_table
+from moerec.tasks import prediction_columns
 
 FOLDER = "ranker"
 """Folder of the ranker within a saved model."""
@@ -114,7 +118,9 @@ class RankingModel:
                 the user is.
 
         Returns:
-            user_id, item_id, timestamp and one column for each task: a probability, or a number in the label's unit.
+            user_id, item_id, timestamp and one column for each task: a probability, a number in the label's unit, the
+            likeliest value of a multiclass task, the expected value of an ordinal one. After the column of these two
+            comes one for each value, `<task>_<value>`, with its probability.
 
         Raises:
             MoerecError: a column is missing, a time cannot be read, or the model does not know a user or an item.
@@ -128,12 +134,15 @@ class RankingModel:
             times = read_times(frame, "pairs").to_numpy()
         predicted = self.predict_indices(users, items, times)
         ids = {"user_id": ids_as_series(frame["user_id"], "pairs"), "item_id": ids_as_series(frame["item_id"], "pairs")}
-        return pl.DataFrame(ids | {"timestamp": times} | dict(predicted))
+        columns: dict[str, Any] = ids | {"timestamp": times}
+        for task in self.ranker.tasks:
+            columns |= prediction_columns(task, predicted[task.name])
+        return pl.DataFrame(columns)
 
     def predict_indices(
         self, users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64]
     ) -> dict[str, NDArray[np.float64]]:
-        """Predictions by task for user numbers, item indices and times, all [N]."""
+        """Predictions by task, [N] or [N, C], for user numbers, item indices and times, all [N]."""
         table = self.builder.build(pl.DataFrame({"user": users, "item": items, "timestamp": times}))
         return predict_rows(self.ranker, table)
 

@@ -19,7 +19,7 @@ from moerec.features.similarity import SimilarityConfig
 from moerec.features.spec import FeatureSpec, checked_name
 from moerec.modalities.recipe import ModalityConfig
 from moerec.models.item_tower import ItemTowerConfig
-from moerec.models.two_stage import RETRIEVAL
+from moerec.models.two_stage import RETRIEVAL, formula_refusal
 from moerec.overrides import apply_override, read_yaml
 from moerec.ranking_recipe import RankerConfig, RankingBaselinesConfig, TwoStageConfig
 from moerec.training.stages import RankerStageConfig, RetrieverStageConfig
@@ -106,7 +106,8 @@ class TrainingConfig(Config):
     ranker: tuple[RankerStageConfig, ...] = (RankerStageConfig(epochs=10),)
     """Stages of the ranker's training, in order."""
     ranker_metric: str = "selection"
-    """The same for the ranker: `<task>/<metric>`, or `selection`: the mean of AUCs and of 1 - RMSE / deviation."""
+    """The same for the ranker: `<task>/<metric>`, or `selection`: the mean over the tasks of AUC (binary, multiclass)
+    or 1 - RMSE / deviation (regression, ordinal)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: an accelerator if there is one, else the CPU."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -273,10 +274,13 @@ class Recipe(Config):
         twice = sorted({name for name in taken if taken.count(name) > 1})
         if twice:
             raise ValueError(f"two inputs of the ranker have the name '{twice[0]}'; rename one")
-        parts = [RETRIEVAL, *(task.name for task in self.ranker.tasks)]
+        tasks = {task.name: task for task in self.ranker.tasks}
         for name in self.two_stage.formula:
-            if name not in parts:
-                raise ValueError(f"two_stage.formula: no task '{name}'; {near_match(name, parts, 'known')}")
+            if name not in (RETRIEVAL, *tasks):
+                hint = near_match(name, (RETRIEVAL, *tasks), "known")
+                raise ValueError(f"two_stage.formula: no task '{name}'; {hint}")
+            if name in tasks and (reason := formula_refusal(tasks[name])) is not None:
+                raise ValueError(f"two_stage.formula: {reason}")
         metrics = metric_names(self.ranker.tasks)
         if self.training.ranker_metric not in metrics:
             hint = near_match(self.training.ranker_metric, metrics)

@@ -39,7 +39,7 @@ class ExampleBatch:
     present: Mapping[str, Tensor] = field(default_factory=dict)
     """Per dense or vector feature: [B] bool, False where the value is missing."""
     labels: Mapping[str, Tensor] = field(default_factory=dict)
-    """Per task: [B] float32, 0 where masked."""
+    """Per task: [B] float32, the label or the place of its class; 0 where masked."""
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     """Per task: [B] bool, rows that count."""
 

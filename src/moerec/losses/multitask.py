@@ -1,6 +1,6 @@
 """Losses of several tasks; a row counts for a task only where the task's label is known.
 
-Shape letters: B examples.
+Shape letters: B examples, C classes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moerec.batches.examples import ExampleBatch
+from moerec.losses.ordinal import ordinal_log_probabilities
 from moerec.tasks import TaskConfig, TaskStatistics
 
 
@@ -23,8 +24,11 @@ def task_losses(
 ) -> dict[str, Tensor]:
     """The summed loss of each task over the rows that count for it; 0, with gradients of 0, if none does.
 
+    Binary, multiclass and ordinal tasks cost the negative log-likelihood of the label in nats; a regression costs its
+    error in deviations of the label.
+
     Args:
-        outputs: per task [B], as a ranker gives them.
+        outputs: per task [B], [B, C] or [B, C - 1], as a ranker gives them.
         batch: labels and masks of the tasks.
         tasks: the tasks.
         statistics: the labels' deviations, which put the tasks on one scale.
@@ -43,6 +47,8 @@ def weighted_total(losses: Mapping[str, Tensor], tasks: Sequence[TaskConfig]) ->
 
 
 def _loss(output: Tensor, label: Tensor, mask: Tensor, task: TaskConfig, deviation: float) -> Tensor:
+    if task.num_classes:
+        return _class_loss(output, label, mask, task)
     # A masked row's output is left out before the loss, so that even one that is not finite gives no gradient.
     output = torch.where(mask, output, label)  # [B]
     if task.type == "binary":
@@ -52,3 +58,12 @@ def _loss(output: Tensor, label: Tensor, mask: Tensor, task: TaskConfig, deviati
     if task.loss == "huber":
         return F.huber_loss(error, torch.zeros_like(error), reduction="sum")
     return error.square().sum()
+
+
+def _class_loss(output: Tensor, label: Tensor, mask: Tensor, task: TaskConfig) -> Tensor:
+    output = torch.where(mask[:, None], output, 0.0)  # [B, C] or [B, C - 1]; masked rows are left out as above
+    places = torch.where(mask, label, 0.0).long()  # [B]
+    is_ordinal = task.type == "ordinal"
+    log_probabilities = ordinal_log_probabilities(output) if is_ordinal else F.log_softmax(output, dim=1)  # [B, C]
+    chosen = log_probabilities.gather(1, places[:, None]).squeeze(1)  # [B]
+    return -(chosen * mask).sum()

@@ -1,7 +1,7 @@
 """The roles of a model; evaluation, training and serving know only these.
 
 Shape letters: B sequences or examples, T events of all sequences together, N items, D width of the shared vector
-space, E experts.
+space, E experts, C classes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.batches.sequences import SequenceBatch
 from moerec.config import Config
+from moerec.losses.ordinal import ordinal_log_probabilities
 from moerec.models.item_tower import ItemTower
 from moerec.nn.gates import Gating
-from moerec.tasks import TaskConfig, TaskStatistics
+from moerec.tasks import TaskConfig, TaskStatistics, TaskType
 
 
 class Scorer(ABC):
@@ -112,7 +113,10 @@ class Ranker(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Per task [B]: the logit of a binary task, the number of a regression in the label's own unit."""
+        """Per task: the logit [B] of a binary task, the number [B] of a regression in the label's own unit, the logits
+        [B, C] of a multiclass task, the cumulative logits [B, C - 1] of an ordinal one: P(class > k) = sigmoid(logit k)
+        with logits that fall from left to right.
+        """
 
     def forward_with_gates(self, batch: ExampleBatch) -> tuple[dict[str, Tensor], dict[str, Gating]]:
         """What `forward` gives, and what each gate said meanwhile; the gate of a task has the task's name."""
@@ -131,7 +135,14 @@ class Ranker(nn.Module, ABC):
         return ()
 
     def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Per task [B]: a probability or a number."""
+        """Per task [B]: a probability or a number; [B, C] the probability of each class."""
         types = {task.name: task.type for task in self.tasks}
-        outputs = self(batch)
-        return {name: torch.sigmoid(out) if types[name] == "binary" else out for name, out in outputs.items()}
+        return {name: _prediction(types[name], output) for name, output in self(batch).items()}
+
+
+def _prediction(task_type: TaskType, output: Tensor) -> Tensor:
+    if task_type == "binary":
+        return torch.sigmoid(output)
+    if task_type == "multiclass":
+        return torch.softmax(output, dim=1)
+    return ordinal_log_probabilities(output).exp() if task_type == "ordinal" else output

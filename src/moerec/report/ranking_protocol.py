@@ -65,7 +65,7 @@ def _limits(finding: RankingFinding) -> list[str]:
             "what a user likes. This is easier, depends on how the negatives were drawn, and must not be compared with "
             "metrics on reviews."
         )
-    if any(task.kind == "binary" for task in finding.tasks):
+    if any(task.kind in ("binary", "multiclass") for task in finding.tasks):
         limits.append("AUC says nothing about the size of a probability; calibration and log loss do.")
     seeds = (
         "The intervals cover the choice of users, not the luck of initialisation: a" if finding.model.intervals else "A"

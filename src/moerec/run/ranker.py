@@ -40,7 +40,7 @@ from moerec.ranking_recipe import RankerConfig
 from moerec.recipe import Recipe, plain_recipe
 from moerec.run.prepare import SPLIT, Prepared
 from moerec.run.retriever import choose_precision
-from moerec.tasks import Target, TaskConfig, TaskStatistics, make_target
+from moerec.tasks import Target, TaskConfig, TaskStatistics, make_target, value_text
 from moerec.training.balance import LossFreeBalance
 from moerec.training.checkpoint import TrainingState
 from moerec.training.logs import TrainingLog
@@ -97,9 +97,7 @@ def ranking_data(recipe: Recipe, prepared: Prepared, console: Console) -> Rankin
     }
     targets = {task.name: make_target(task, table.labels, table.negative) for task in ranker.tasks}
     train = rows["train"]
-    statistics = {
-        name: TaskStatistics.of(Target(target.values[train], target.mask[train])) for name, target in targets.items()
-    }
+    statistics = {name: TaskStatistics.of(target.take(train)) for name, target in targets.items()}
     for task in ranker.tasks:
         if not targets[task.name].mask[train].any():
             raise DatasetError(
@@ -125,11 +123,15 @@ def check_labels(tasks: Iterable[TaskConfig], data: RankingData, parts: Sequence
     """
     for task in tasks:
         for part in parts:
-            target, rows = data.targets[task.name], data.rows[part]
-            values = target.values[rows][target.mask[rows]]
-            if len(values) and (task.type != "binary" or values.min() < values.max()):
+            target = data.targets[task.name].take(data.rows[part])
+            values = target.values[target.mask]
+            # AUC needs two classes; the error of a number is defined on any row.
+            if len(values) and (MAIN_METRIC[task.type] != "auc" or values.min() < values.max()):
                 continue
-            found = f"only rows of label {values[0]:g}" if len(values) else "no row with a label"
+            found = "no row with a label"
+            if len(values):
+                label = task.values[int(values[0])] if task.num_classes else float(values[0])
+                found = f"only rows of label {value_text(label)}"
             raise DatasetError(
                 f"ranker.tasks: task '{task.name}' has {found} in the {part} part, so it cannot be judged there; "
                 "make the part larger (dataset.split), or change the task or leave it out"
@@ -264,7 +266,7 @@ def train_ranker(
 
 
 def main_metric(task: TaskConfig) -> str:
-    """The metric that stands for a task: AUC or RMSE."""
+    """The metric that stands for a task: AUC (binary, multiclass) or RMSE (regression, ordinal)."""
     return metric_name(task, MAIN_METRIC[task.type])
 
 
@@ -278,9 +280,9 @@ def task_predictions(
     task: TaskConfig, data: RankingData, part: str, scores: NDArray[np.float64], name: str
 ) -> Predictions:
     """Predictions of one task from scores for all rows of a part."""
-    rows, target = data.rows[part], data.targets[task.name]
-    of_part = Target(target.values[rows], target.mask[rows])
-    return Predictions.of(task, data.table.users[rows], of_part, scores, data.table.negative[rows], name)
+    rows = data.rows[part]
+    target = data.targets[task.name].take(rows)
+    return Predictions.of(task, data.table.users[rows], target, scores, data.table.negative[rows], name)
 
 
 def ranking_metrics(

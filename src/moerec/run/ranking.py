@@ -43,6 +43,7 @@ from moerec.run.ranking_details import (
     feature_importance,
     slice_metrics,
 )
+from moerec.tasks import prediction_columns
 
 CURVES, EXAMPLES, PREDICTIONS = "ranking_curves.json", "ranking_examples.json", "predictions.parquet"
 
@@ -199,6 +200,8 @@ class Ranking:
                 "describe": task.describe(),
                 "label": task.label,
                 "at_least": task.at_least,
+                "values": list(task.values),
+                "train_shares": list(self.data.statistics[task.name].shares),
                 "population": task.population,
                 "metric": main_metric(task),
                 "rows": {part: int(target.mask[rows].sum()) for part, rows in self.data.rows.items()},
@@ -239,12 +242,17 @@ class Ranking:
             self._prediction_frame(test).write_parquet(temporary)
 
     def _prediction_frame(self, test: list[Predictions]) -> pl.DataFrame:
-        """Test predictions in raw ids, one row for each example and task, so that others can judge them."""
+        """Test predictions in raw ids, one row for each example and task, so that others can judge them.
+
+        The columns of class probabilities, `<task>_<value>`, are null in the rows of other tasks.
+        """
         table, dataset = self.data.table, self.prepared.dataset
         frames = []
         for one in test:
             rows = self.data.rows["test"]
             rows = rows[self.data.targets[one.task.name].mask[rows]]
+            labels = np.asarray(one.task.values)[one.labels.astype(np.int64)] if one.task.num_classes else one.labels
+            prediction, *probabilities = prediction_columns(one.task, one.scores).items()
             frames.append(
                 pl.DataFrame(
                     {
@@ -253,12 +261,13 @@ class Ranking:
                         "item_id": dataset.item_ids(table.items[rows]),
                         "timestamp": table.timestamps[rows],
                         "negative": table.negative[rows],
-                        "label": one.labels.astype(np.float32),
-                        "prediction": one.scores.astype(np.float32),
+                        "label": labels.astype(np.float32),
+                        "prediction": prediction[1].astype(np.float32),
                     }
+                    | {name: column.astype(np.float32) for name, column in probabilities}
                 )
             )
-        return pl.concat(frames)
+        return pl.concat(frames, how="diagonal")
 
 
 def sibling_config(recipe: Recipe, kind: str) -> Config:

@@ -24,7 +24,7 @@ from moerec.models.roles import Ranker
 from moerec.nn.gates import utilisation
 from moerec.run.prepare import Prepared, item_details
 from moerec.run.ranker import RankingData, main_metric
-from moerec.tasks import Target
+from moerec.tasks import predicted_value
 
 Ints = NDArray[np.int64]
 HISTORY_SHOWN = 8
@@ -109,13 +109,13 @@ def feature_importance(model: Ranker, data: RankingData, seed: int) -> dict[str,
             partial(_predict_permuted, model, data.table, rows),
             names,
             tasks,
-            {name: Target(target.values[rows], target.mask[rows]) for name, target in data.targets.items()},
+            {name: target.take(rows) for name, target in data.targets.items()},
             IMPORTANCE_REPEATS,
             seed,
         )
         for name, of_tasks in importance.items():
             for task in tasks:
-                if not math.isnan(of_tasks[task.name].drop):
+                if task.name in of_tasks and not math.isnan(of_tasks[task.name].drop):
                     found[name][main_metric(task)] = asdict(of_tasks[task.name])
     return found
 
@@ -137,6 +137,8 @@ def example_predictions(
     if len(rows) == 0:
         return []
     scores, gates = predict_rows(model, table, rows), gate_weights(model, table, rows)
+    said = {task.name: predicted_value(task, scores[task.name]) for task in model.tasks}
+    with_classes = [task for task in model.tasks if task.num_classes]
     details = item_details(dataset.items)
     shown = []
     for place, row in enumerate(rows.tolist()):
@@ -150,7 +152,8 @@ def example_predictions(
                 "labels": {
                     name: float(values[row]) for name, values in table.labels.items() if not math.isnan(values[row])
                 },
-                "predictions": {name: float(values[place]) for name, values in scores.items()},
+                "predictions": {name: float(values[place]) for name, values in said.items()},
+                "probabilities": {task.name: scores[task.name][place].tolist() for task in with_classes},
                 "experts": {name: [float(weight) for weight in weights[place]] for name, weights in gates.items()},
                 "history": _history(prepared, details, row, table),
                 "features": _inputs(table, row),
