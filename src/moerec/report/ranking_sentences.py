@@ -125,6 +125,9 @@ def facts_of(task: PredictedTask) -> str:
         facts.append(f"mean label {number(task.label_mean, 2)}{deviation}")
     if (majority := task.described_rows.get("majority_accuracy")) is not None:
         facts.append(f"always saying the commoner class has accuracy {number(majority)}")
-    if left_out := task.described_rows.get("gauc_users_left_out"):
+    left_out = task.described_rows.get("gauc_users_left_out")
+    if left_out == 1:
+        facts.append("GAUC is not defined, for no user has labels of both kinds")
+    elif left_out:
         facts.append(f"GAUC leaves out {percent(left_out)} of the users, whose labels are all the same")
     return f"{'; '.join(facts)}." if facts else ""
