@@ -42,6 +42,9 @@ class TaskConfig(Config):
     """Factor of the task's loss."""
     loss: Literal["auto", "huber"] = "auto"
     """auto: cross-entropy for binary, squared error for regression; huber: less weight to large errors."""
+    transform: Literal["none", "log1p"] = "none"
+    """For regression: log1p learns log(1 + label), for labels of a heavy tail such as a dwell time. Predictions and
+    metrics stay in the label's own unit. A mean of logarithms lies near the median, so sums are underestimated."""
 
     @model_validator(mode="after")
     def _check(self) -> TaskConfig:
@@ -55,6 +58,8 @@ class TaskConfig(Config):
             raise ValueError("a drawn negative has no number to predict; use population: reviews for regression")
         if self.loss == "huber" and self.type != "regression":
             raise ValueError("huber is a loss for regression")
+        if self.transform == "log1p" and self.type != "regression":
+            raise ValueError("transform: log1p is for regression; a class has no logarithm")
         return self
 
     @property
@@ -68,7 +73,8 @@ class TaskConfig(Config):
         if self.label is None:
             return f"whether the user met the item, over {rows}"
         what = self.label if self.at_least is None else f"{self.label} of at least {self.at_least:g}"
-        return f"{what} ({self.type}), over {rows}"
+        learned = "" if self.transform == "none" else ", learned as log(1 + label)"
+        return f"{what} ({self.type}{learned}), over {rows}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def make_target(task: TaskConfig, labels: Mapping[str, NDArray[np.floating]], ne
         negative: [N] drawn rows.
 
     Raises:
-        ConfigError: a column is missing, or a binary label is neither 0 nor 1.
+        ConfigError: a column is missing, a binary label is neither 0 nor 1, or a label for log1p is negative.
     """
     for column in task.columns:
         if column not in labels:
@@ -108,6 +114,11 @@ def make_target(task: TaskConfig, labels: Mapping[str, NDArray[np.floating]], ne
     elif task.type == "binary" and not np.isin(values, (0.0, 1.0)).all():
         wrong = values[~np.isin(values, (0.0, 1.0))][0]
         raise ConfigError(f"task '{task.name}': label '{task.label}' has the value {wrong:g}; give at_least: NUMBER")
+    elif task.transform == "log1p" and values.min(initial=0.0) < 0:
+        raise ConfigError(
+            f"task '{task.name}': label '{task.label}' has the value {values.min():g}, and transform: log1p is for "
+            "labels from 0 on; remove transform"
+        )
     mask = known_rows | negative if task.population == "reviews+negatives" else known_rows
     return Target(values.astype(np.float32), mask)
 
@@ -120,14 +131,27 @@ class TaskStatistics:
     """Mean label; for binary tasks the share of positives."""
     deviation: float
     """Standard deviation of the label; 1 if it has none."""
+    log_mean: float = 0.0
+    """Mean of log(1 + label), where the task learns that."""
+    log_deviation: float = 1.0
+    """Its standard deviation."""
 
     @classmethod
-    def of(cls, target: Target) -> TaskStatistics:
-        """Statistics of the rows that count; (0.5, 1) if there are none."""
+    def of(cls, target: Target, transform: str = "none") -> TaskStatistics:
+        """Statistics of the rows that count; (0.5, 1) if there are none; with the transform log1p those of logarithms
+        too."""
         values = target.values[target.mask].astype(np.float64)
         if len(values) == 0:
             return cls(0.5, 1.0)
-        return cls(float(values.mean()), float(values.std()) or 1.0)
+        own = float(values.mean()), float(values.std()) or 1.0
+        if transform == "none":
+            return cls(*own)
+        logs = np.log1p(values)
+        return cls(*own, float(logs.mean()), float(logs.std()) or 1.0)
+
+    def learned(self, task: TaskConfig) -> tuple[float, float]:
+        """Mean and deviation of what the task learns: of its label, or of log(1 + label)."""
+        return (self.log_mean, self.log_deviation) if task.transform == "log1p" else (self.mean, self.deviation)
 
 
 def check_tasks(tasks: Sequence[TaskConfig]) -> None:

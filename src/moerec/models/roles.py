@@ -111,14 +111,20 @@ class Ranker(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Per task [B]: the logit of a binary task, the number of a regression in the label's own unit."""
+        """Per task [B]: the logit of a binary task, the number of a regression in the label's own unit, or
+        log(1 + label) of one with the transform log1p."""
 
     @abstractmethod
     def gate_weights(self, batch: ExampleBatch) -> dict[str, Tensor]:
         """Per task the weights [B, E] of the experts; empty for a model without gates."""
 
     def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Per task [B]: a probability or a number."""
-        types = {task.name: task.type for task in self.tasks}
+        """Per task [B]: a probability, or a number in the label's own unit."""
         outputs = self(batch)
-        return {name: torch.sigmoid(out) if types[name] == "binary" else out for name, out in outputs.items()}
+        return {task.name: _prediction(task, outputs[task.name]) for task in self.tasks}
+
+
+def _prediction(task: TaskConfig, output: Tensor) -> Tensor:
+    if task.type == "binary":
+        return torch.sigmoid(output)
+    return torch.expm1(output).clamp(min=0) if task.transform == "log1p" else output

@@ -28,7 +28,7 @@ class TaskHead(nn.Module):
     """A small network whose output starts near what the train rows say before any feature is seen.
 
     Binary: a logit, whose bias starts at the logit of the share of positives. Regression: the number
-    `mean + deviation * network(x)` in the label's own unit.
+    `mean + deviation * network(x)` in the label's own unit, or log(1 + label) of a task with the transform log1p.
     """
 
     def __init__(
@@ -42,8 +42,9 @@ class TaskHead(nn.Module):
         self.mean: Tensor
         self.deviation: Tensor
         if self.is_regression:
-            self.register_buffer("mean", torch.tensor(statistics.mean))
-            self.register_buffer("deviation", torch.tensor(statistics.deviation))
+            mean, deviation = statistics.learned(task)
+            self.register_buffer("mean", torch.tensor(mean))
+            self.register_buffer("deviation", torch.tensor(deviation))
         else:
             share = min(max(statistics.mean, 1e-4), 1 - 1e-4)
             nn.init.constant_(self.out.bias, math.log(share / (1 - share)))

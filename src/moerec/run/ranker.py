@@ -101,7 +101,10 @@ def ranking_data(recipe: Recipe, prepared: Prepared, console: Console) -> Rankin
     _check_different(ranker.tasks, targets)
     train = rows["train"]
     statistics = {
-        name: TaskStatistics.of(Target(target.values[train], target.mask[train])) for name, target in targets.items()
+        task.name: TaskStatistics.of(
+            Target(targets[task.name].values[train], targets[task.name].mask[train]), task.transform
+        )
+        for task in ranker.tasks
     }
     for task in ranker.tasks:
         if not targets[task.name].mask[train].any():
