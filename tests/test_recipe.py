@@ -361,7 +361,7 @@ def test_a_mistake_in_the_ranker_is_refused_with_its_path(override: str, says: s
         (["training.ranker_metric=like/acu"], "training.ranker_metric: validation gives no 'like/acu'; did you mean "),
         (["training.ranker_metric=like/rmse"], "training.ranker_metric: validation gives no 'like/rmse'; did you mean"),
         (["training.ranker_metric=zzz"], "training.ranker_metric: validation gives no 'zzz'; known: like/"),
-        (["dataset.split.kind=ratio"], "dataset.split: a ranker's features see what was before, so its split must be"),
+        (["dataset.split.kind=ratio"], "dataset.split: kind: ratio mixes earlier and later events, and the past is lo"),
         (["features[0].name=user_count"], "two inputs of the ranker have the name 'user_count'; rename one"),
         (["modalities.user_count={kind: image, folder: x}"], "two inputs of the ranker have the name 'user_count'"),
         (["causal_features.more={kind: user_statistics}"], "two inputs of the ranker have the name 'user_count'"),
@@ -390,6 +390,56 @@ def test_a_recipe_may_rank_without_retrieving() -> None:
     assert [spec.side for spec in recipe.features] == ["item", "user"]
     # What only judges a retriever is not read.
     assert changed("retriever=", "training.metric=x", text=RANKED).ranker is not None
+
+
+TABLE = [
+    "dataset.split.kind=ratio", "retriever=null", "causal_features={}", "ranker.history=0", "two_stage={}",
+    "features=[{name: age, kind: dense, side: user}]", "ranker.tasks=[{name: like, label: rating, at_least: 4}]",
+]  # fmt: skip
+
+
+def test_a_random_split_is_for_rankers_that_do_not_look_back() -> None:
+    assert changed(*TABLE, text=RANKED).looks_back == ()
+    for override, left_out in [
+        ("causal_features.times={kind: clock}", "causal_features"),
+        ("ranker.history=1", "ranker.history (write 0)"),
+        ("ranker.tasks[0]={name: met, population: reviews+negatives}", "the population reviews+negatives"),
+        ("retriever={kind: sasrec}", "retriever"),
+    ]:
+        says = refusal(*TABLE, override, text=RANKED)
+        assert says.startswith("base.yaml: dataset.split: kind: ratio mixes")
+        assert says.endswith(f"leave out {left_out}")
+
+
+def test_one_entry_with_names_stands_for_several_features() -> None:
+    entry = "{names: [age, weeks], kind: dense, side: user, transform: quantile}"
+    recipe = changed(f"features=[{{name: genres, kind: multi}}, {entry}]", text=RANKED)
+    alone = [f"{{name: {name}, kind: dense, side: user, transform: quantile}}" for name in ("age", "weeks")]
+    assert recipe == changed(f"features=[{{name: genres, kind: multi}}, {', '.join(alone)}]", text=RANKED)
+    assert parse_recipe(plain_recipe(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("{names: age, kind: dense}", "features[1].names: expected a list of names of columns, got 'age'"),
+        ("{names: [], kind: dense}", "features[1].names: expected a list of names of columns, got []"),
+        ("{names: [1], kind: dense}", "features[1].names: expected a list of names of columns, got [1]"),
+        ("{names: [age], name: age, kind: dense}", "features[1].name: names: gives each feature its name and its co"),
+        ("{names: [age], column: age, kind: dense}", "features[1].column: names: gives each feature its name and"),
+        ("{names: [age, b], knid: dense}", "features[1].knid: unknown key; did you mean 'kind'?"),
+        ("{names: [age, '2b'], kind: dense}", "features[1]: '2b' cannot name a feature"),
+        ("{names: [age, age], kind: dense}", "features and modalities share the name 'age'; rename one"),
+    ],
+)
+def test_a_mistake_in_an_entry_with_names_is_refused_with_its_place(entry: str, says: str) -> None:
+    overrides = [f"features=[{{names: [x, y], kind: dense}}, {entry}]"]
+    assert refusal(*overrides, text=RANKED).startswith(f"base.yaml: {says}")
+
+
+def test_the_place_of_a_mistake_beside_an_entry_with_names_is_that_of_the_recipe() -> None:
+    overrides = ["features=[{names: [x, y], kind: dense}, {name: z, kind: dense, knid: 1}]"]
+    assert refusal(*overrides, text=RANKED).startswith("base.yaml: features[1].knid: unknown key")
 
 
 def test_an_item_tower_cannot_read_a_column_of_users() -> None:

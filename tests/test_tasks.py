@@ -100,6 +100,24 @@ def test_statistics_are_of_the_rows_that_count():
     assert TaskStatistics.of(Target(target.values, np.zeros(3, bool))) == TaskStatistics(0.5, 1.0)
 
 
+def test_statistics_of_logarithms_stand_beside_those_of_the_label():
+    target = Target(np.expm1([1, 3, 9]).astype(np.float32), np.array([True, True, False]))
+    plain, log = TaskStatistics.of(target), TaskStatistics.of(target, "log1p")
+    assert (log.mean, log.deviation) == (plain.mean, plain.deviation)
+    hours = TaskConfig(name="t", label="hours", type="regression", transform="log1p")
+    assert log.learned(hours) == pytest.approx((2.0, 1.0))
+    assert log.learned(TaskConfig(name="t", label="hours", type="regression")) == (plain.mean, plain.deviation)
+
+
+def test_a_negative_label_has_no_logarithm():
+    task = TaskConfig(name="t", label="x", type="regression", transform="log1p")
+    with pytest.raises(
+        ConfigError, match=r"label 'x' has the value -0\.5, and transform: log1p is for labels from 0 on"
+    ):
+        make_target(task, {"x": np.array([1.0, -0.5])}, np.zeros(2, bool))
+    assert make_target(task, {"x": np.array([1.0, NAN])}, np.zeros(2, bool)).mask.tolist() == [True, False]
+
+
 LIKE = {"label": "rating", "at_least": 4}
 
 
@@ -144,6 +162,7 @@ def test_no_task_and_one_name_twice_are_refused():
         {"label": "rating", "type": "ordinal", "values": [1, 2], "at_least": 2},
         {"label": "rating", "type": "multiclass", "values": [1, 2], "population": "reviews+negatives"},
         {"type": "multiclass", "values": [1, 2]},
+        {"label": "bought", "transform": "log1p"},
     ],
 )
 def test_contradictions_are_refused(fields):

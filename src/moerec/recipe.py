@@ -179,7 +179,8 @@ class Recipe(Config):
     modalities: dict[str, ModalityConfig] = Field(default={})
     """Vectors of the items' texts and images, by name; each becomes an item feature."""
     features: tuple[FeatureSpec, ...] = ()
-    """Columns of items and users that models may read, besides the modalities; those of users only a ranker reads."""
+    """Columns of items and users that models may read, besides the modalities; those of users only a ranker reads.
+    An entry with `names: [a, b]` instead of `name` stands for one feature of the same settings for each."""
     causal_features: Annotated[dict[str, SerializeAsAny[FeatureConfig]], Discovered("feature", "causal_features")] = (
         Field(default={})
     )
@@ -198,6 +199,15 @@ class Recipe(Config):
     """How it is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How it is judged."""
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _one_for_each_name(cls, entries: Any) -> Any:
+        """`{names: [a, b], kind: dense}` stands for two entries."""
+        if not isinstance(entries, list | tuple) or not any(_has_names(entry) for entry in entries):
+            return entries
+        # Checked here, for afterwards the places in the list are no longer those of the recipe.
+        return [spec for place, entry in enumerate(entries) for spec in _specs(entry, f"features[{place}]")]
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -285,11 +295,51 @@ class Recipe(Config):
         if self.training.ranker_metric not in metrics:
             hint = near_match(self.training.ranker_metric, metrics)
             raise ValueError(f"training.ranker_metric: validation gives no '{self.training.ranker_metric}'; {hint}")
-        if self.dataset.split.kind == "ratio":
+        if self.dataset.split.kind == "ratio" and self.looks_back:
             raise ValueError(
-                "dataset.split: a ranker's features see what was before, so its split must be in time; "
-                "write kind: user_time, global_date or leave_last_out"
+                "dataset.split: kind: ratio mixes earlier and later events, and the past is looked at; "
+                "write kind: user_time, global_date or leave_last_out, or for rows without an order leave out "
+                f"{' and '.join(self.looks_back)}"
             )
+
+    @property
+    def looks_back(self) -> tuple[str, ...]:
+        """The keys by which something that goes with a ranker is made of earlier events, as one would leave them out;
+        without any of them events need no times."""
+        ranker = self.ranker
+        if ranker is None:
+            return ()
+        found = {
+            "retriever": self.retriever is not None,
+            "causal_features": bool(self.causal_features),
+            "ranker.history (write 0)": ranker.history > 0,
+            "the population reviews+negatives": ranker.draws_negatives,
+        }
+        return tuple(name for name, is_there in found.items() if is_there)
+
+
+def _has_names(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and "names" in entry
+
+
+def _specs(entry: Any, where: str) -> list[FeatureSpec]:
+    """The features of one entry of a list.
+
+    Raises:
+        ConfigError: the entry is wrong.
+    """
+    if isinstance(entry, FeatureSpec):
+        return [entry]
+    if not _has_names(entry):
+        return [validate(FeatureSpec, entry, where)]
+    names = entry["names"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where}.names: expected a list of names of columns, got {names!r}")
+    for key in ("name", "column"):
+        if key in entry:
+            raise ConfigError(f"{where}.{key}: names: gives each feature its name and its column; remove {key}")
+    shared = {key: value for key, value in entry.items() if key != "names"}
+    return [validate(FeatureSpec, {"name": name} | shared, where) for name in names]
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

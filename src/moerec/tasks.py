@@ -9,7 +9,7 @@ Shape letters: N examples, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -53,6 +53,9 @@ class TaskConfig(Config):
     loss: Literal["auto", "huber"] = "auto"
     """auto: cross-entropy for binary and multiclass, the likelihood of proportional odds for ordinal, squared error for
     regression; huber: less weight to large errors of a regression."""
+    transform: Literal["none", "log1p"] = "none"
+    """For regression: log1p learns log(1 + label), for labels of a heavy tail such as a dwell time. Predictions and
+    metrics stay in the label's own unit. A mean of logarithms lies near the median, so sums are underestimated."""
 
     @model_validator(mode="after")
     def _check(self) -> TaskConfig:
@@ -68,6 +71,8 @@ class TaskConfig(Config):
         if self.loss == "huber" and self.type != "regression":
             raise ValueError("huber is a loss for regression")
         self._check_values()
+        if self.transform == "log1p" and self.type != "regression":
+            raise ValueError("transform: log1p is for regression; a class has no logarithm")
         return self
 
     def _check_values(self) -> None:
@@ -108,6 +113,7 @@ class TaskConfig(Config):
             return f"whether the user met the item, over {rows}"
         what = self.label if self.at_least is None else f"{self.label} of at least {self.at_least:g}"
         kind = f"{self.type} of {self.num_classes} values" if self.num_classes else self.type
+        kind += "" if self.transform == "none" else ", learned as log(1 + label)"
         return f"{what} ({kind}), over {rows}"
 
 
@@ -141,7 +147,8 @@ def make_target(task: TaskConfig, labels: Mapping[str, NDArray[np.floating]], ne
         negative: [N] drawn rows.
 
     Raises:
-        ConfigError: a column is missing, a binary label is neither 0 nor 1, or a class has no place among `values`.
+        ConfigError: a column is missing, a binary label is neither 0 nor 1, a class has no place among `values`, or a
+            label for log1p is negative.
     """
     for column in task.columns:
         if column not in labels:
@@ -161,6 +168,11 @@ def make_target(task: TaskConfig, labels: Mapping[str, NDArray[np.floating]], ne
     elif task.type == "binary" and not np.isin(values, (0.0, 1.0)).all():
         wrong = values[~np.isin(values, (0.0, 1.0))][0]
         raise ConfigError(f"task '{task.name}': label '{task.label}' has the value {wrong:g}; give at_least: NUMBER")
+    elif task.transform == "log1p" and values.min(initial=0.0) < 0:
+        raise ConfigError(
+            f"task '{task.name}': label '{task.label}' has the value {values.min():g}, and transform: log1p is for "
+            "labels from 0 on; remove transform"
+        )
     mask = known_rows | negative if task.population == "reviews+negatives" else known_rows
     return Target(values.astype(np.float32), mask)
 
@@ -192,21 +204,36 @@ class TaskStatistics:
     """Standard deviation of the label; 1 if it has none."""
     shares: tuple[float, ...] = ()
     """Share of each class, in the order of the task's values; empty where the label is a number."""
+    log_mean: float = 0.0
+    """Mean of log(1 + label), where the task learns that."""
+    log_deviation: float = 1.0
+    """Its standard deviation."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", tuple(self.shares))  # JSON gives a list
 
     @classmethod
-    def of(cls, target: Target) -> TaskStatistics:
-        """Statistics of the rows that count; mean 0.5, deviation 1 and equal shares if there are none."""
+    def of(cls, target: Target, transform: str = "none") -> TaskStatistics:
+        """Statistics of the rows that count; mean 0.5, deviation 1 and equal shares if there are none.
+
+        With the transform log1p those of the logarithms too.
+        """
         values, count = target.values[target.mask].astype(np.float64), len(target.classes)
         if len(values) == 0:
             return cls(0.5, 1.0, (1 / count,) * count if count else ())
         if not count:
-            return cls(float(values.mean()), float(values.std()) or 1.0)
+            found = cls(float(values.mean()), float(values.std()) or 1.0)
+            if transform == "none":
+                return found
+            logs = np.log1p(values)
+            return replace(found, log_mean=float(logs.mean()), log_deviation=float(logs.std()) or 1.0)
         places = values.astype(np.int64)
         shares, values = np.bincount(places, minlength=count) / len(places), np.asarray(target.classes)[places]
         return cls(float(values.mean()), float(values.std()) or 1.0, tuple(shares.tolist()))
+
+    def learned(self, task: TaskConfig) -> tuple[float, float]:
+        """Mean and deviation of what the task learns: of its label, or of log(1 + label)."""
+        return (self.log_mean, self.log_deviation) if task.transform == "log1p" else (self.mean, self.deviation)
 
 
 def predicted_value(task: TaskConfig, predictions: Doubles) -> Doubles:

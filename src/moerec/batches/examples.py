@@ -76,8 +76,8 @@ class ExampleTable:
     """User index."""
     items: Ints  # [N]
     """Item index."""
-    timestamps: Ints  # [N]
-    """Milliseconds since 1970."""
+    timestamps: Ints | None  # [N]
+    """Milliseconds since 1970; None where the examples have no times."""
     negative: NDArray[np.bool_]  # [N]
     """Drawn rows."""
     labels: Mapping[str, NDArray[np.float64]]

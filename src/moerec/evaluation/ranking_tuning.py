@@ -60,7 +60,7 @@ def tune_ranking(
     name = metric or metric_name(task, MAIN_METRIC[task.type])
     higher = is_higher_better(name)
     labels = target.take(valid_rows)
-    statistics = TaskStatistics.of(target.take(train_rows))
+    statistics = TaskStatistics.of(target.take(train_rows), task.transform)
 
     def judge(config: R) -> dict[str, float]:
         scores = config.fit(table, train_rows, task, target, statistics, seed).predict(table, valid_rows)

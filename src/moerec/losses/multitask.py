@@ -35,7 +35,7 @@ def task_losses(
     """
     return {
         task.name: _loss(
-            outputs[task.name], batch.labels[task.name], batch.masks[task.name], task, statistics[task.name].deviation
+            outputs[task.name], batch.labels[task.name], batch.masks[task.name], task, statistics[task.name]
         )
         for task in tasks
     }
@@ -46,15 +46,16 @@ def weighted_total(losses: Mapping[str, Tensor], tasks: Sequence[TaskConfig]) ->
     return torch.stack([task.weight * losses[task.name] for task in tasks]).sum()
 
 
-def _loss(output: Tensor, label: Tensor, mask: Tensor, task: TaskConfig, deviation: float) -> Tensor:
+def _loss(output: Tensor, label: Tensor, mask: Tensor, task: TaskConfig, statistics: TaskStatistics) -> Tensor:
     if task.num_classes:
         return _class_loss(output, label, mask, task)
+    label = torch.log1p(label) if task.transform == "log1p" else label
     # A masked row's output is left out before the loss, so that even one that is not finite gives no gradient.
     output = torch.where(mask, output, label)  # [B]
     if task.type == "binary":
         return F.binary_cross_entropy_with_logits(output, label, weight=mask.to(output.dtype), reduction="sum")
     # In deviations of the label: predicting the mean costs about 1 for a row, whatever the label's unit.
-    error = (output - label) / deviation  # [B] 0 where masked
+    error = (output - label) / statistics.learned(task)[1]  # [B] 0 where masked
     if task.loss == "huber":
         return F.huber_loss(error, torch.zeros_like(error), reduction="sum")
     return error.square().sum()

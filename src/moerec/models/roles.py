@@ -18,7 +18,7 @@ from moerec.config import Config
 from moerec.losses.ordinal import ordinal_log_probabilities
 from moerec.models.item_tower import ItemTower
 from moerec.nn.gates import Gating
-from moerec.tasks import TaskConfig, TaskStatistics, TaskType
+from moerec.tasks import TaskConfig, TaskStatistics
 
 
 class Scorer(ABC):
@@ -113,9 +113,9 @@ class Ranker(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Per task: the logit [B] of a binary task, the number [B] of a regression in the label's own unit, the logits
-        [B, C] of a multiclass task, the cumulative logits [B, C - 1] of an ordinal one: P(class > k) = sigmoid(logit k)
-        with logits that fall from left to right.
+        """Per task: the logit [B] of a binary task, the number [B] of a regression in the label's own unit, or
+        log(1 + label) with the transform log1p, the logits [B, C] of a multiclass task, the cumulative logits
+        [B, C - 1] of an ordinal one: P(class > k) = sigmoid(logit k) with logits that fall from left to right.
         """
 
     def forward_with_gates(self, batch: ExampleBatch) -> tuple[dict[str, Tensor], dict[str, Gating]]:
@@ -135,14 +135,16 @@ class Ranker(nn.Module, ABC):
         return ()
 
     def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Per task [B]: a probability or a number; [B, C] the probability of each class."""
-        types = {task.name: task.type for task in self.tasks}
-        return {name: _prediction(types[name], output) for name, output in self(batch).items()}
+        """Per task [B]: a probability, or a number in the label's own unit; [B, C] the probability of each class."""
+        outputs = self(batch)
+        return {task.name: _prediction(task, outputs[task.name]) for task in self.tasks}
 
 
-def _prediction(task_type: TaskType, output: Tensor) -> Tensor:
-    if task_type == "binary":
+def _prediction(task: TaskConfig, output: Tensor) -> Tensor:
+    if task.type == "binary":
         return torch.sigmoid(output)
-    if task_type == "multiclass":
+    if task.type == "multiclass":
         return torch.softmax(output, dim=1)
-    return ordinal_log_probabilities(output).exp() if task_type == "ordinal" else output
+    if task.type == "ordinal":
+        return ordinal_log_probabilities(output).exp()
+    return torch.expm1(output).clamp(min=0) if task.transform == "log1p" else output

@@ -29,8 +29,9 @@ class TaskHead(nn.Module):
     """A small network whose output starts near what the train rows say before any feature is seen.
 
     Binary: a logit, whose bias starts at the logit of the share of positives. Regression: the number
-    `mean + deviation * network(x)` in the label's own unit. Multiclass: a logit for each class, whose biases start at
-    the logarithms of the shares. Ordinal: one score and the cutpoints of `Cutpoints`, which start at the shares.
+    `mean + deviation * network(x)` in the label's own unit, or log(1 + label) of a task with the transform log1p.
+    Multiclass: a logit for each class, whose biases start at the logarithms of the shares. Ordinal: one score and the
+    cutpoints of `Cutpoints`, which start at the shares.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class TaskHead(nn.Module):
         self.deviation: Tensor
         if task.type == "regression":
             nn.init.zeros_(self.out.bias)
-            self.register_buffer("mean", torch.tensor(statistics.mean))
-            self.register_buffer("deviation", torch.tensor(statistics.deviation))
+            mean, deviation = statistics.learned(task)
+            self.register_buffer("mean", torch.tensor(mean))
+            self.register_buffer("deviation", torch.tensor(deviation))
         elif task.type == "binary":
             share = min(max(statistics.mean, LEAST_SHARE), 1 - LEAST_SHARE)
             nn.init.constant_(self.out.bias, math.log(share / (1 - share)))

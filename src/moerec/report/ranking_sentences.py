@@ -136,6 +136,9 @@ def facts_of(task: PredictedTask) -> str:
         facts.append(
             "RMSE and MAE are of the expected value, kappa (with quadratic weights) and accuracy of the likeliest one"
         )
-    if left_out := task.described_rows.get("gauc_users_left_out"):
+    left_out = task.described_rows.get("gauc_users_left_out")
+    if left_out == 1:
+        facts.append("GAUC is not defined, for no user has labels of both kinds")
+    elif left_out:
         facts.append(f"GAUC leaves out {percent(left_out)} of the users, whose labels are all the same")
     return f"{'; '.join(facts)}." if facts else ""

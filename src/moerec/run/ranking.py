@@ -26,6 +26,7 @@ from moerec.run.ranker import (
     RankingData,
     TrainedRanker,
     check_labels,
+    check_metric,
     check_ranker,
     main_metric,
     predict,
@@ -45,6 +46,15 @@ from moerec.run.ranking_details import (
 )
 from moerec.tasks import prediction_columns
 
+CAUSAL_WORDS = (
+    "what an example shows of its user was known strictly before its own timestamp (events of every part); what it "
+    "shows of items comes from train events strictly before it; vocabularies and transforms are fitted on the train "
+    "part"
+)
+STATIC_WORDS = (
+    "columns and vectors of users and items as their tables have them, nothing is computed from events; vocabularies "
+    "and transforms are fitted on the train part"
+)
 CURVES, EXAMPLES, PREDICTIONS = "ranking_curves.json", "ranking_examples.json", "predictions.parquet"
 
 
@@ -74,6 +84,7 @@ class Ranking:
         data = ranking_data(recipe, prepared, console)
         check_ranker(recipe, data)
         check_labels(ranker_of(recipe).tasks, data, ("valid", "test") if judged else ("valid",))
+        check_metric(recipe, data)
         for kind in recipe.ranking_baselines.siblings if judged else ():
             try:
                 check_ranker(recipe, data, sibling_config(recipe, kind))
@@ -212,11 +223,7 @@ class Ranking:
         recipe, ranker = self.recipe, ranker_of(self.recipe)
         words = {
             "split": recipe.dataset.split.describe(),
-            "features": (
-                "what an example shows of its user was known strictly before its own timestamp (events of every part); "
-                "what it shows of items comes from train events strictly before it; "
-                "vocabularies and transforms are fitted on the train part"
-            ),
+            "features": CAUSAL_WORDS if self.data.builder.looks_back else STATIC_WORDS,
             "populations": "; ".join(f"{task.name}: {task.describe()}" for task in ranker.tasks),
         }
         words["importance"] = IMPORTANCE_WORDS
@@ -259,7 +266,9 @@ class Ranking:
                         "task": pl.Series([one.task.name] * len(rows), dtype=pl.String),
                         "user_id": dataset.user_ids(table.users[rows]),
                         "item_id": dataset.item_ids(table.items[rows]),
-                        "timestamp": table.timestamps[rows],
+                        "timestamp": pl.Series(
+                            [None] * len(rows) if table.timestamps is None else table.timestamps[rows], dtype=pl.Int64
+                        ),
                         "negative": table.negative[rows],
                         "label": labels.astype(np.float32),
                         "prediction": prediction[1].astype(np.float32),

@@ -85,6 +85,17 @@ def predictions_of(model: Any, matrix: Any, task: TaskConfig) -> Floats:
     return found
 
 
+@dataclass(frozen=True)
+class LogPredictor(RankingPredictor):
+    """What a predictor of log(1 + label) says of the label."""
+
+    logs: RankingPredictor
+
+    def predict_block(self, table: ExampleTable, rows: Ints) -> Floats:
+        """The numbers in the label's own unit, [R]."""
+        return np.maximum(np.expm1(self.logs.predict_block(table, rows)), 0.0)
+
+
 class RankingBaselineConfig(SearchableConfig):
     """Base of the configurations of ranking baselines."""
 
@@ -117,6 +128,8 @@ class RankingBaselineConfig(SearchableConfig):
             return ConstantPredictor(shares if task.num_classes else statistics.mean, task.num_classes)
         if (labels == labels[0]).all():
             return constant_predictor(task, labels)
+        if task.transform == "log1p":
+            return LogPredictor(self.fit_labels(table, counting, np.log1p(labels), task, statistics, seed))
         return self.fit_labels(table, counting, labels, task, statistics, seed)
 
     @abstractmethod
