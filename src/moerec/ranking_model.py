@@ -120,9 +120,9 @@ class RankingModel:
 
         Returns:
             user_id, item_id, timestamp (null where the model was trained without times and none is given) and one
-            column for each task: a probability, a number in the label's unit, the likeliest value of a multiclass task, the
-            expected value of an ordinal one. After the column of these two comes one for each value, `<task>_<value>`,
-            with its probability.
+            column for each task: a probability, a number in the label's unit, the likeliest value of a multiclass task,
+            the expected value of an ordinal one. After the column of these two comes one for each value,
+            `<task>_<value>`, with its probability.
 
         Raises:
             MoerecError: a column is missing, a time cannot be read, or the model does not know a user or an item.
