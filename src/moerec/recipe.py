@@ -329,6 +329,8 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
         plain["retriever"] = {"kind": kind_of("retriever", recipe.retriever)} | plain["retriever"]
     for name, feature in recipe.causal_features.items():
         plain["causal_features"][name] = {"kind": kind_of("feature", feature)} | plain["causal_features"][name]
+    for stage, described in zip(recipe.training.ranker, plain["training"]["ranker"], strict=True):
+        described["weighting"] = {"kind": kind_of("weighting", stage.weighting)} | described["weighting"]
     if recipe.ranker is not None:
         model = plain["ranker"].pop("model")
         plain["ranker"] = {"kind": kind_of("ranker", recipe.ranker.model)} | model | plain["ranker"]

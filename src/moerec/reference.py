@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from moerec.config import Config, Discovered, implementations
+from moerec.config import Config, Discovered, implementations, kind_of
 from moerec.errors import ConfigError
 from moerec.models.baselines.base import Choice, Range, SearchableConfig
 from moerec.recipe import Recipe
@@ -236,8 +236,15 @@ def _key(name: str, field: FieldInfo, path: str, searched: Range | Choice | None
     if searched is not None:
         meaning += f" Tuning tries {_search_words(searched)}."
     required = field.is_required() or _single_word(field)
-    default = None if required else _yaml(field.get_default(call_default_factory=True))
+    default = None if required else _yaml(_named(field.get_default(call_default_factory=True), mark))
     return Key(name, path, ", ".join([words, *_bound_words(field.metadata)]), default, meaning)
+
+
+def _named(value: Any, mark: Discovered | None) -> Any:
+    """A default with its kind, where the kind is one of several."""
+    if mark is None or mark.beside or not isinstance(value, Config):
+        return value
+    return {"kind": kind_of(mark.role, value)} | _written(value)
 
 
 def _type_words(annotation: Any, *, several: bool = False) -> str:

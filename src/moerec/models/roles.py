@@ -117,6 +117,13 @@ class Ranker(nn.Module, ABC):
     def gate_weights(self, batch: ExampleBatch) -> dict[str, Tensor]:
         """Per task the weights [B, E] of the experts; empty for a model without gates."""
 
+    def shared_layer(self) -> tuple[nn.Parameter, ...]:
+        """The weights of the last layer that all tasks share; empty for a model that shares nothing or names none.
+
+        Weightings of tasks that compare gradients look at it, and so does the log of their cosines.
+        """
+        return ()
+
     def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:
         """Per task [B]: a probability or a number."""
         types = {task.name: task.type for task in self.tasks}

@@ -65,6 +65,10 @@ class MMoE(SharedInputRanker):
         """See `Ranker`."""
         return self._weights(self.inputs(batch))
 
+    def shared_layer(self) -> tuple[nn.Parameter, ...]:
+        """The output weights of the experts; the gates above them belong to one task each."""
+        return (self.experts.weight_out,)
+
     def _weights(self, x: Tensor) -> dict[str, Tensor]:
         """Per task the experts' weights [B, E]."""
         return {task.name: self.gates[task_key(task.name)](x) for task in self.tasks}

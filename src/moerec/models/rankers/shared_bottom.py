@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pydantic import PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from moerec.batches.examples import ExampleSchema
 from moerec.models.rankers.base import RankerConfig, SharedInputRanker
@@ -49,3 +49,8 @@ class SharedBottom(SharedInputRanker):
         """The same vector [B, D] for all tasks."""
         shared = self.bottom(x)  # [B, D]
         return {task.name: shared for task in self.tasks}
+
+    def shared_layer(self) -> tuple[nn.Parameter, ...]:
+        """The last layer of the bottom, or of one without layers all of the inputs."""
+        matrices = [parameter for parameter in self.bottom.parameters() if parameter.dim() > 1]
+        return tuple(matrices[-1:] or self.inputs.parameters())
