@@ -156,7 +156,7 @@ def test_commands_exist(page):
                 parse_command(group, words)
                 for number, word in enumerate(words):
                     if word == "--set":
-                        apply_override({"training": {"retriever": [{}]}}, words[number + 1])
+                        apply_override({"training": {"retriever": [{}], "ranker": [{}]}}, words[number + 1])
 
 
 def parse_command(command: click.Command, words: list[str]) -> None:

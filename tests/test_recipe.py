@@ -340,6 +340,14 @@ def test_a_contradiction_is_refused_before_any_work(overrides: list[str], says: 
         ("two_stage.formula={like: []}", "two_stage: formula: each part needs at least one weight"),
         ("training.ranker=[]", "training: ranker needs at least one stage"),
         ("training.ranker[0].loss={}", "training.ranker[0].loss: unknown key; "),
+        (
+            "training.ranker[0].weighting={kind: gradnom}",
+            "training.ranker[*].weighting.kind: unknown weighting 'gradnom'; did you mean 'gradnorm'?",
+        ),
+        (
+            "training.ranker[0].weighting={kind: cagrad, c: 1}",
+            "training.ranker[*].weighting.c: Input should be less than 1, got 1",
+        ),
     ],
 )
 def test_a_mistake_in_the_ranker_is_refused_with_its_path(override: str, says: str) -> None:
@@ -691,6 +699,11 @@ tasks = st.lists(
     unique_by=lambda task: task["name"],
     min_size=1,
 )
+weightings = st.one_of(
+    st.fixed_dictionaries({"kind": st.sampled_from(["fixed", "uncertainty", "dwa", "pcgrad", "mgda"])}),
+    st.fixed_dictionaries({"kind": st.just("gradnorm"), "alpha": st.floats(0, 9)}),
+    st.just({"kind": "fixed", "log_cosines": True}),
+)
 weights = st.one_of(st.floats(0, 9), st.lists(st.floats(0, 9), min_size=1, max_size=4))
 
 
@@ -715,7 +728,8 @@ def test_any_recipe_with_a_ranker_comes_back_from_plain_data(
         "ranking_baselines": {"kinds": ["means"], "siblings": ["single_task"], "trials": 2},
     }
     values["features"].append({"name": "age", "kind": "dense", "side": "user", "transform": "quantile"})
-    values["training"] |= {"ranker": [{"updates": 5}], "ranker_metric": "selection"}
+    stage = {"updates": 5} | data.draw(st.fixed_dictionaries({}, optional={"weighting": weightings}))
+    values["training"] |= {"ranker": [stage], "ranker_metric": "selection"}
     if not retrieves:
         values["retriever"] = None
         if "two_stage" in values:
@@ -727,3 +741,5 @@ def test_any_recipe_with_a_ranker_comes_back_from_plain_data(
     assert again == recipe
     assert plain_recipe(again) == plain_recipe(recipe)
     assert set(ranker) <= set(plain_recipe(recipe)["ranker"]), "the model's keys stand beside its kind"
+    kind = stage.get("weighting", {"kind": "fixed"})["kind"]
+    assert plain_recipe(recipe)["training"]["ranker"][0]["weighting"]["kind"] == kind

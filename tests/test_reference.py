@@ -30,6 +30,7 @@ ROLES = [
     ("baseline", "baselines"),
     ("ranker", "ranker"),
     ("ranking_baseline", "ranking_baselines"),
+    ("weighting", "training.ranker.weighting"),
 ]
 
 MODALITIES = {
@@ -52,6 +53,7 @@ def base_recipe(section, key) -> dict:
     # A picture is found by its column or in its folder; one of the two may be left out.
     given = {name: value for name, value in MODALITIES[modality].items() if modality != "image" or name != key.name}
     feature = chosen("causal_features", implementations("feature"), "clock")
+    weighting = chosen("training.ranker.weighting", implementations("weighting"), "fixed")
     task = {"name": "like", "label": "rating"}
     if key.path == "ranker.tasks[*].label":
         task = {"name": "met", "population": "reviews+negatives"}
@@ -63,7 +65,7 @@ def base_recipe(section, key) -> dict:
         "causal_features": {"chosen": dict.fromkeys(required(f"causal_features.{feature}"), "chosen")},
         "retriever": {"kind": chosen("retriever", implementations("retriever"), "sasrec")},
         "ranker": {"kind": chosen("ranker", implementations("ranker"), "mmoe"), "tasks": [task]},
-        "training": {"retriever": [{"epochs": 3}], "ranker": [{"epochs": 3}]},
+        "training": {"retriever": [{"epochs": 3}], "ranker": [{"epochs": 3, "weighting": {"kind": weighting}}]},
     }
     recipe["causal_features"]["chosen"]["kind"] = feature
     for part, otherwise in (("expert", "mlp"), ("gate", "dense")):

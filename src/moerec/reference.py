@@ -190,7 +190,7 @@ def _inside_field(field: FieldInfo, name: str, path: str, own: bool) -> Iterator
         # The keys of the implementation stand beside the one that names it.
         name, path = name.rpartition(".")[0], path.rpartition(".")[0]
     elif mark is not None:
-        name = mark.where
+        name = _plain(mark.where)
         yield Section(name, path, about)
         path += ".<name>" if get_origin(field.annotation) is dict else ""
     if mark is not None:
@@ -238,11 +238,15 @@ def _key(name: str, field: FieldInfo, path: str, searched: Range | Choice | None
     if searched is not None:
         meaning += f" Tuning tries {_search_words(searched)}."
     required = field.is_required() or _single_word(field)
-    value = None if required else field.get_default(call_default_factory=True)
-    default = None if required else _yaml(value)
-    if mark is not None and isinstance(value, Config):
-        default = _yaml({"kind": kind_of(mark.role, value), **_written(value)})
+    default = None if required else _yaml(_named(field.get_default(call_default_factory=True), mark))
     return Key(name, path, ", ".join([words, *_bound_words(field.metadata)]), default, meaning)
+
+
+def _named(value: Any, mark: Discovered | None) -> Any:
+    """A default with its kind, where the kind is one of several."""
+    if mark is None or mark.beside or not isinstance(value, Config):
+        return value
+    return {"kind": kind_of(mark.role, value)} | _written(value)
 
 
 def _type_words(annotation: Any, *, several: bool = False) -> str:

@@ -131,7 +131,10 @@ class Ranker(nn.Module, ABC):
         return {}
 
     def shared_layer(self) -> tuple[nn.Parameter, ...]:
-        """The last parameters that several tasks share, on which their gradients are compared; empty if none are."""
+        """The weights of the last layer that all tasks share; empty for a model that shares nothing or names none.
+
+        Weightings of tasks that compare gradients look at it, and so does the log of their cosines.
+        """
         return ()
 
     def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:

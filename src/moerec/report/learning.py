@@ -11,8 +11,8 @@ from moerec.report.finding import Finding
 from moerec.report.labels import as_number, count, duration, listed, metric_label, number, plain, plural
 from moerec.report.plots import Callout, Line, line_chart
 from moerec.report.ranking_finding import RankingFinding, measure_label
-
-_MOST_POINTS = 240
+from moerec.report.series import MOST_POINTS, averaged
+from moerec.report.task_balance import balance_figures
 
 
 @dataclass
@@ -25,6 +25,8 @@ class _Stage:
     offset: float = 0.0
     """What turns the recorded updates into updates of the whole training."""
     losses: dict[float, float | None] = field(default_factory=dict)
+    balance: dict[float, Mapping[str, Any]] = field(default_factory=dict)
+    """Records with weights of tasks."""
     validations: dict[float, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -92,6 +94,10 @@ def _learning(
     shown = [found for wanted in watched.figures if (found := [name for name in wanted if name in known][:2])]
     figures = [_loss_figure(stages, boundaries)]
     figures += [_validation_figure(stages, boundaries, names, watched) for names in shown or [list(known)[:1]]]
+    stretches = [
+        [(update + stage.offset, record) for update, record in sorted(stage.balance.items())] for stage in stages
+    ]
+    figures += balance_figures(stretches, boundaries)
     notices = [f"Left out: {plural(unreadable, 'line')} of {file} that could not be read."] if unreadable else []
     return Block(
         key,
@@ -112,6 +118,7 @@ def _stages(history: Sequence[Mapping[str, Any]]) -> list[_Stage]:
         stage = found.setdefault(name, _Stage(name))
         if "loss" in record:
             stage.losses[update] = as_number(record["loss"])
+            stage.balance[update] = record
         if isinstance(record.get("valid"), Mapping):
             stage.validations[update] = record
     stages, end = list(found.values()), 0.0
@@ -126,9 +133,9 @@ def _loss_figure(stages: Sequence[_Stage], boundaries: Sequence[tuple[float, str
     lines, group = [], 1
     for index, stage in enumerate(stages):
         points = [(update + stage.offset, loss) for update, loss in sorted(stage.losses.items())]
-        group = max(group, -(-len(points) // _MOST_POINTS))
+        group = max(group, -(-len(points) // MOST_POINTS))
         if points:
-            lines.append(Line(plain(stage.name), _averaged(points, -(-len(points) // _MOST_POINTS)), index))
+            lines.append(Line(plain(stage.name), averaged(points, -(-len(points) // MOST_POINTS)), index))
     finite = [loss for line in lines for _, loss in line.points if loss is not None]
     if not finite:
         return None
@@ -143,19 +150,6 @@ def _loss_figure(stages: Sequence[_Stage], boundaries: Sequence[tuple[float, str
     smoothed = f" Each point is the mean of up to {group} records." if group > 1 else ""
     parted = " Losses of different stages may be different functions." if len(lines) > 1 else ""
     return Figure(chart, f"Training loss against optimizer updates.{smoothed}{parted}")
-
-
-def _averaged(points: Sequence[tuple[float, float | None]], group: int) -> list[tuple[float, float | None]]:
-    """Means of neighbouring points, so that a long training stays readable; a gap stays a gap."""
-    if group <= 1:
-        return list(points)
-    means: list[tuple[float, float | None]] = []
-    for start in range(0, len(points), group):
-        members = points[start : start + group]
-        values = [loss for _, loss in members if loss is not None]
-        mean = sum(values) / len(values) if len(values) == len(members) else None
-        means.append((sum(update for update, _ in members) / len(members), mean))
-    return means
 
 
 def _best(stages: Sequence[_Stage]) -> tuple[_Stage, float, Mapping[str, Any]] | None:

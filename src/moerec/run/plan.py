@@ -11,16 +11,16 @@ from rich.console import Console
 from torch import nn
 
 from moerec.artifacts import ArtifactCache
+from moerec.config import kind_of
 from moerec.devices import choose_device
 from moerec.models.roles import Retriever
 from moerec.recipe import Recipe
 from moerec.run.baselines import ALL_BASELINES, tuning_inputs
 from moerec.run.prepare import Prepared, dataset_inputs, modality_inputs, prepare
-from moerec.run.ranker import build_ranker, check_ranker, ranking_data
+from moerec.run.ranker import build_ranker, check_ranker, ranking_data, ranking_objective
 from moerec.run.retriever import build_retriever, check_training
-from moerec.training.objective import Objective, RetrievalObjective
-from moerec.training.ranking import RankingObjective
-from moerec.training.stages import StageConfig
+from moerec.training.objective import Objective, Passes, RetrievalObjective
+from moerec.training.stages import RankerStageConfig, StageConfig
 
 TIMED_UPDATES = 5
 
@@ -42,7 +42,7 @@ def plan_run(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> dict
         plan |= {"settings_per_baseline": recipe.baselines.trials, "stages": _stages(recipe.training.retriever)}
     if recipe.ranker is not None:
         plan["settings_per_ranking_baseline"] = recipe.ranking_baselines.trials
-        plan["ranker"] = {"stages": _stages(recipe.training.ranker)}
+        plan["ranker"] = {"stages": _ranker_stages(recipe.training.ranker)}
     plan["artifacts"] = {name: "there" if found else "to be made" for name, found in parts.items()}
     if not ready:
         plan["note"] = "parameters, time and memory can be told after `moerec prepare`"
@@ -61,6 +61,13 @@ def _stages(stages: Sequence[StageConfig]) -> list[dict[str, Any]]:
     return [
         {"name": stage.name, "trains": list(stage.trains), "epochs": stage.epochs, "updates": stage.updates}
         for stage in stages
+    ]
+
+
+def _ranker_stages(stages: Sequence[RankerStageConfig]) -> list[dict[str, Any]]:
+    return [
+        described | {"weighting": kind_of("weighting", stage.weighting)}
+        for described, stage in zip(_stages(stages), stages, strict=True)
     ]
 
 
@@ -84,7 +91,7 @@ def _plan_ranker(recipe: Recipe, prepared: Prepared, stages: list[dict[str, Any]
     data = ranking_data(recipe, prepared, console)
     check_ranker(recipe, data)
     model = build_ranker(recipe, data).to(choose_device(recipe.training.device))
-    objective = RankingObjective(model, data.table, data.rows["train"], data.targets, recipe.seed)
+    objective = ranking_objective(recipe, data, model)
     for described, stage in zip(stages, recipe.training.ranker, strict=True):
         described |= _stage_estimate(model, objective, stage)
     return {
@@ -106,13 +113,15 @@ def _stage_estimate(model: nn.Module, objective: Objective, stage: StageConfig) 
         -(-objective.batches_per_epoch(stage, epoch) // stage.accumulation) for epoch in range(stage.epochs or 0)
     )
     device = next(model.parameters()).device
+    criterion = objective.criterion(stage)
+    if criterion is not None:
+        criterion.to(device)
     seconds = []
     for number, batch in enumerate(objective.epoch(stage, 0, 0)):
         if number > TIMED_UPDATES:
             break
         started = time.perf_counter()
-        loss = objective.loss(stage, batch.to(device))
-        loss.backward()  # type: ignore[no-untyped-call]
+        objective.backward(stage, [batch.to(device)], criterion, Passes())
         seconds.append(time.perf_counter() - started)
     model.zero_grad(set_to_none=True)
     # The first pass warms up; the median of the others is what an update takes.

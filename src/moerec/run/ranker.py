@@ -35,6 +35,7 @@ from moerec.evaluation.predictions import (
 )
 from moerec.features.spec import FeatureSpec
 from moerec.files import fingerprint
+from moerec.losses.weighting import FixedConfig
 from moerec.models.predict import predict_rows
 from moerec.models.roles import Ranker
 from moerec.ranking_recipe import RankerConfig
@@ -46,7 +47,7 @@ from moerec.training.balance import LossFreeBalance
 from moerec.training.checkpoint import TrainingState
 from moerec.training.logs import TrainingLog
 from moerec.training.ranking import RankingObjective
-from moerec.training.stages import select_trainable
+from moerec.training.stages import RankerStageConfig, select_trainable
 from moerec.training.trainer import Trainer, TrainerConfig
 
 Ints = NDArray[np.int64]
@@ -241,9 +242,28 @@ def check_ranker(recipe: Recipe, data: RankingData, model_config: Config | None 
         ConfigError: something in the recipe does not fit the data, the model or the machine.
     """
     choose_precision(recipe.training, choose_device(recipe.training.device))
-    model = build_ranker(recipe, data, model_config)
-    for stage in recipe.training.ranker:
-        select_trainable(model, stage)
+    objective = ranking_objective(recipe, data, build_ranker(recipe, data, model_config))
+    for stage in ranker_stages(recipe, objective, is_sibling=model_config is not None):
+        select_trainable(objective.model, stage)
+        objective.criterion(stage)
+
+
+def ranking_objective(recipe: Recipe, data: RankingData, model: Ranker) -> RankingObjective:
+    """What a ranker minimises: the train rows."""
+    return RankingObjective(model, data.table, data.rows["train"], data.targets, recipe.seed)
+
+
+def ranker_stages(
+    recipe: Recipe, objective: RankingObjective, *, is_sibling: bool = False
+) -> tuple[RankerStageConfig, ...]:
+    """The stages of the training of an untrained ranker.
+
+    A sibling whose tasks share no parameter has nothing to weigh: each task is trained by its plain loss.
+    """
+    stages = recipe.training.ranker
+    if not is_sibling or all(isinstance(stage.weighting, FixedConfig) for stage in stages) or objective.shares():
+        return stages
+    return tuple(stage.model_copy(update={"weighting": FixedConfig()}) for stage in stages)
 
 
 @dataclass(frozen=True)
@@ -270,6 +290,10 @@ def train_ranker(
     settings, ranker = recipe.training, ranker_of(recipe)
     device = choose_device(settings.device)
     model = build_ranker(recipe, data, model_config).to(device)
+    objective = ranking_objective(recipe, data, model)
+    stages = ranker_stages(recipe, objective, is_sibling=model_config is not None)
+    if stages != settings.ranker:
+        console.print("  its tasks share nothing, so their losses are summed with fixed weights", highlight=False)
 
     def validate() -> Mapping[str, float]:
         return ranking_metrics(predict(model, data, "valid"), ranker.tasks, data.statistics)
@@ -277,8 +301,8 @@ def train_ranker(
     directory.mkdir(parents=True, exist_ok=True)
     metric = settings.ranker_metric
     trainer = Trainer(
-        objective=RankingObjective(model, data.table, data.rows["train"], data.targets, recipe.seed),
-        stages=settings.ranker,
+        objective=objective,
+        stages=stages,
         validate=validate,
         directory=directory,
         identity=ranker_identity(recipe, prepared, model_config),

@@ -161,6 +161,7 @@ class Ranking:
             "kind": kind_of("ranker", trained.model.config),
             "parameters": _parameters(trained),
             "trials": ranker_of(recipe).trials,
+            "weighting": {stage.name: kind_of("weighting", stage.weighting) for stage in recipe.training.ranker},
             "best_update": trained.state.best_update,
             "updates": trained.state.total_updates,
             "inputs": [spec.name for spec in data.builder.schema.specs],

@@ -24,6 +24,7 @@ from moerec.errors import CheckpointError
 from moerec.files import atomic_directory, write_json
 
 MODEL, OPTIMIZER, AVERAGE, STATE = "model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json"
+CRITERION = "criterion.safetensors"
 
 
 @dataclass
@@ -74,6 +75,7 @@ def save_checkpoint(
     optimizer: Optimizer | None,
     names: Mapping[str, nn.Parameter],
     average: Mapping[str, Tensor] | None,
+    criterion: nn.Module | None = None,
 ) -> None:
     """Write a checkpoint and point the links (`last`, `best`) at it; checkpoints without a link are removed."""
     name = f"update-{state.total_updates:08d}-stage-{state.stage}"
@@ -83,6 +85,8 @@ def save_checkpoint(
             save_file(_optimizer_tensors(optimizer, names), target / OPTIMIZER)
         if average is not None:
             save_file(_contiguous(average), target / AVERAGE)
+        if criterion is not None:
+            save_file(_contiguous(criterion.state_dict()), target / CRITERION)
         write_json(target / STATE, asdict(state))
     for link in links:
         _point(directory / link, name)
@@ -136,6 +140,16 @@ def load_model(checkpoint: Path, model: nn.Module, *, averaged: bool = True) -> 
     if problem.missing_keys or problem.unexpected_keys:
         raise CheckpointError(
             f"{checkpoint}: does not fit this model (missing: {problem.missing_keys[:3]}, "
+            f"unexpected: {problem.unexpected_keys[:3]}); use the recipe that made it"
+        )
+
+
+def load_criterion(checkpoint: Path, criterion: nn.Module) -> None:
+    """Put back what the loss had learned and remembered."""
+    problem = criterion.load_state_dict(load_tensors(checkpoint / CRITERION), strict=False)
+    if problem.missing_keys or problem.unexpected_keys:
+        raise CheckpointError(
+            f"{checkpoint / CRITERION}: does not fit this weighting (missing: {problem.missing_keys[:3]}, "
             f"unexpected: {problem.unexpected_keys[:3]}); use the recipe that made it"
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,33 +15,80 @@ from moerec.batches.histories import TrainHistories
 from moerec.batches.loader import SequenceLoader
 from moerec.batches.sequences import SequenceBatch
 from moerec.dataset.schema import FIRST_ITEM, PADDING
+from moerec.losses.criterion import Criterion
 from moerec.losses.retrieval import SeenItems
 from moerec.models.roles import Retriever
 from moerec.training.stages import RetrieverStageConfig
 
 
-class Objective(Protocol):
+@dataclass(frozen=True)
+class Passes:
+    """How the trainer wants the passes of an update computed."""
+
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Opens the arithmetic of a forward pass."""
+    scale: Callable[[Tensor], Tensor] = torch.clone
+    """Multiplies a loss before its gradients are taken, so that 16 bits can hold them; the trainer divides again."""
+    is_logged: bool = False
+    """Whether this update writes a line of the log."""
+
+
+class Objective(ABC):
     """What the trainer needs to know of a task."""
 
-    @property
-    def model(self) -> nn.Module:
-        """The model to train."""
+    model: nn.Module
+    """The model to train."""
 
+    @abstractmethod
     def batches_per_epoch(self, stage: Any, epoch: int) -> int:
         """Number of micro-batches of an epoch."""
 
+    @abstractmethod
     def epoch(self, stage: Any, epoch: int, start: int) -> Iterator[Any]:
         """Micro-batches of an epoch from number `start` on; a function of (seed, epoch) alone."""
 
+    @abstractmethod
     def loss(self, stage: Any, batch: Any) -> Tensor:
         """The summed loss of a micro-batch."""
 
+    @abstractmethod
     def targets(self, batch: Any) -> int:
         """How many targets a micro-batch sums over."""
 
+    def criterion(self, stage: Any) -> Criterion | None:
+        """What the loss learns or remembers in a stage, as it is at the beginning; None if nothing.
+
+        Raises:
+            ConfigError: what the stage asks for does not fit the model.
+        """
+        return None
+
+    def backward(self, stage: Any, batches: Sequence[Any], criterion: Criterion | None, passes: Passes) -> Tensor:
+        """Leave the gradients of one update in the parameters.
+
+        Args:
+            stage: the stage.
+            batches: the micro-batches of the update; together they count as one batch.
+            criterion: what `criterion` made, as it is by now.
+            passes: how to compute.
+
+        Returns:
+            the summed loss of all micro-batches, without a graph.
+        """
+        targets = max(1, sum(self.targets(batch) for batch in batches))
+        total: Tensor | None = None
+        for batch in batches:
+            with passes.autocast():
+                loss = self.loss(stage, batch)
+            # Dividing by the targets of the whole update makes accumulation equal to one large batch.
+            passes.scale(loss / targets).backward()  # type: ignore[no-untyped-call]
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None  # an update has a batch
+        return total
+
 
 @dataclass(frozen=True)
-class RetrievalObjective:
+class RetrievalObjective(Objective):
     """Next-item prediction: each event's vector should find the item that followed."""
 
     model: Retriever

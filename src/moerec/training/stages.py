@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 from torch import nn
 
-from moerec.config import Config
+from moerec.config import Config, Discovered
 from moerec.errors import ConfigError
 from moerec.losses.retrieval import FullSoftmaxConfig
+from moerec.losses.weighting import FixedConfig, WeightingConfig
 from moerec.training.schedule import ScheduleConfig
 
 
@@ -71,6 +72,10 @@ class RankerStageConfig(StageConfig):
 
     batch_size: int = Field(default=1024, ge=1)
     """Examples of one micro-batch."""
+    weighting: Annotated[SerializeAsAny[WeightingConfig], Discovered("weighting", "training.ranker[*].weighting")] = (
+        FixedConfig()
+    )
+    """How the losses of several tasks become one update."""
 
 
 def select_trainable(model: nn.Module, stage: StageConfig) -> dict[str, nn.Parameter]:

@@ -19,6 +19,7 @@ from moerec.errors import MoerecError
 from moerec.training.checkpoint import (
     AVERAGE,
     TrainingState,
+    load_criterion,
     load_model,
     load_optimizer,
     load_state,
@@ -29,7 +30,8 @@ from moerec.training.checkpoint import (
 )
 from moerec.training.hooks import Hook, Moment
 from moerec.training.logs import TrainingLog
-from moerec.training.objective import Objective
+from moerec.training.objective import Objective, Passes
+from moerec.training.optimizer import make_optimizer
 from moerec.training.stages import StageConfig, select_trainable
 
 
@@ -113,13 +115,19 @@ class _StageRun:
             source = "best" if self.stage.starts_from == "best" else "last"
             load_model(trainer.checkpoints / source, self.model, averaged=source == "best")
         self.parameters = select_trainable(self.model, self.stage)
-        self.optimizer = _optimizer(self.parameters, self.stage)
+        self.last_epoch, self.total = self._plan()
+        self.criterion = trainer.objective.criterion(self.stage)
+        if self.criterion is not None:
+            self.criterion.to(trainer.device)
+        self.optimizer = make_optimizer(self.parameters, self.stage, self.criterion)
         self.scaler = torch.amp.GradScaler(trainer.device.type, enabled=self.config.precision == "fp16")
         self.average: dict[str, Tensor] | None = None
         if continues:
             last = trainer.checkpoints / "last"
             load_model(last, self.model, averaged=False)
-            load_optimizer(last, self.optimizer, self.parameters)
+            load_optimizer(last, self.optimizer, self._optimized())
+            if self.criterion is not None:
+                load_criterion(last, self.criterion)
             self.scaler.load_state_dict(state.scaler)
             self.average = load_tensors(last / AVERAGE) if self.stage.average else None
         else:
@@ -127,7 +135,6 @@ class _StageRun:
             if self.stage.average:
                 self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.average = self.average and {name: value.to(trainer.device) for name, value in self.average.items()}
-        self.last_epoch, self.total = self._plan()
         self.loss_sum = torch.tensor(state.loss_sum, device=trainer.device)
         self.began = time.monotonic()
 
@@ -158,6 +165,11 @@ class _StageRun:
         epochs = self.stage.epochs or 0
         return epochs - 1, sum(self._updates_of_epoch(epoch) for epoch in range(epochs))
 
+    def _optimized(self) -> dict[str, nn.Parameter]:
+        """All that the optimizer moves, by names that checkpoints use."""
+        beside = {} if self.criterion is None else dict(self.criterion.named_parameters())
+        return self.parameters | {f"criterion:{name}": parameter for name, parameter in beside.items()}
+
     def _updates_of_epoch(self, epoch: int) -> int:
         return -(-self.objective.batches_per_epoch(self.stage, epoch) // self.stage.accumulation)
 
@@ -176,7 +188,7 @@ class _StageRun:
             loss, norm, targets = self._update(group)
             self.loss_sum, state.loss_count = self.loss_sum + loss, state.loss_count + targets
             state.batch, group = number + 1, []
-            if state.update % self.config.log_every == 0 or state.update == self.total:
+            if self._is_logged(state.update):
                 self._log_update(float(self.loss_sum) / state.loss_count, float(norm))
                 self.loss_sum, state.loss_count = torch.zeros_like(self.loss_sum), 0
             if state.update >= self.total:
@@ -185,9 +197,14 @@ class _StageRun:
                 self._save(("last",))
         self._end_of_epoch()
 
+    def _is_logged(self, update: int) -> bool:
+        return update % self.config.log_every == 0 or update == self.total
+
     def _end_of_epoch(self) -> None:
         state = self.state
         state.epoch, state.batch = state.epoch + 1, 0
+        if self.criterion is not None:
+            self.criterion.end_of_epoch()
         moment = self._moment()
         for hook in self.trainer.hooks:
             hook.end_of_epoch(moment)
@@ -201,20 +218,14 @@ class _StageRun:
         # Each update draws from its own seed, so a resumed run needs no generator state.
         torch.manual_seed(_seed(self.trainer.seed, state.stage, state.update))
         for group_settings in self.optimizer.param_groups:
-            group_settings["lr"] = stage.learning_rate * stage.schedule.at(state.update, self.total)
+            group_settings["lr"] = group_settings["peak"] * stage.schedule.at(state.update, self.total)
         moment = self._moment()
         for hook in self.trainer.hooks:
             hook.before_step(moment)
         self.optimizer.zero_grad(set_to_none=True)
-        counts = [self.objective.targets(batch) for batch in group]
-        total = max(1, sum(counts))
-        loss_sum = torch.zeros((), device=self.trainer.device)
-        for batch in group:
-            with self._autocast():
-                loss = self.objective.loss(stage, batch)
-            # Dividing by the targets of the whole group makes accumulation equal to one large batch.
-            self.scaler.scale(loss / total).backward()  # type: ignore[no-untyped-call]
-            loss_sum += loss.detach()
+        targets = sum(self.objective.targets(batch) for batch in group)
+        passes = Passes(self._autocast, self.scaler.scale, self._is_logged(state.update + 1))
+        loss_sum = self.objective.backward(stage, group, self.criterion, passes)
         self.scaler.unscale_(self.optimizer)
         for hook in self.trainer.hooks:
             hook.after_backward(moment)
@@ -222,18 +233,20 @@ class _StageRun:
         if self.config.precision != "fp16" and not torch.isfinite(norm):
             raise MoerecError(
                 f"stage '{stage.name}': the gradient is not finite at update {state.update + 1} "
-                f"(loss {float(loss_sum) / total:.4g}); lower learning_rate, or set clip_norm"
+                f"(loss {float(loss_sum) / max(1, targets):.4g}); lower learning_rate, or set clip_norm"
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.criterion is not None:
+            self.criterion.after_step()
         if self.average is not None:
             self._move_average()
         state.update, state.total_updates = state.update + 1, state.total_updates + 1
-        state.targets += sum(counts)
+        state.targets += targets
         moment = self._moment()
         for hook in self.trainer.hooks:
             hook.after_step(moment)
-        return loss_sum, norm, sum(counts)
+        return loss_sum, norm, targets
 
     def _move_average(self) -> None:
         assert self.average is not None
@@ -304,6 +317,7 @@ class _StageRun:
                 "gradient_norm": round(norm, 6),
                 "seconds": round(seconds, 3),
             }
+            | ({} if self.criterion is None else self.criterion.record())
         )
         note = f"loss {loss:.3f}, {self.state.targets / max(seconds, 1e-9):,.0f} targets/s"
         self.log.advance(f"stage {self.stage.name}", self.state.update, self.total, note)
@@ -324,7 +338,14 @@ class _StageRun:
         state.loss_sum = float(self.loss_sum)
         state.scaler = self.scaler.state_dict()
         save_checkpoint(
-            self.trainer.checkpoints, links, replace(state), self.model, self.optimizer, self.parameters, self.average
+            self.trainer.checkpoints,
+            links,
+            replace(state),
+            self.model,
+            self.optimizer,
+            self._optimized(),
+            self.average,
+            self.criterion,
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -332,18 +353,6 @@ class _StageRun:
             return nullcontext()
         dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float16
         return torch.autocast(self.trainer.device.type, dtype=dtype)
-
-
-def _optimizer(parameters: Mapping[str, nn.Parameter], stage: StageConfig) -> torch.optim.AdamW:
-    matrices = [parameter for parameter in parameters.values() if parameter.dim() > 1]
-    vectors = [parameter for parameter in parameters.values() if parameter.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": stage.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=stage.learning_rate, betas=stage.betas, fused=True
-    )
 
 
 def _seed(*parts: int) -> int:

@@ -120,20 +120,6 @@ def test_every_gate_of_a_task_names_its_experts(kind):
     assert not weights or {task.name for task in model.tasks} <= weights.keys()
 
 
-@every_ranker
-def test_the_shared_layer_is_reached_by_several_tasks(kind):
-    model, batch = shaken(build(kind)), batch_of(example_table(60))
-    if kind == "single_task":
-        assert model.shared_layer() == ()
-        return
-    outputs = model(batch)
-    own = {id(parameter) for parameter in model.parameters()}
-    assert all(id(parameter) in own for parameter in model.shared_layer())
-    for output in outputs.values():
-        found = torch.autograd.grad(output.sum(), model.shared_layer(), retain_graph=True, allow_unused=True)
-        assert any(gradient is not None and gradient.any() for gradient in found)
-
-
 def mixtures() -> list[str]:
     return [
         kind for kind in sorted(implementations("ranker")) if "gate" in implementation("ranker", kind, "").model_fields
