@@ -1,16 +1,17 @@
 """The documentation is true: its code runs and prints what it says, its recipes are accepted, its commands exist.
 
 Comments before a fenced block say what it is:
-`<!-- setup ... -->` code that a page needs and does not show; `<!-- file: NAME -->` the block is that file;
-`<!-- output -->` what the Python block before it prints; `<!-- output of one run -->` the same, but from a trained
-model, so it differs from machine to machine; `<!-- file: NAME, runs -->` a recipe that is also run, in small;
-`<!-- refused -->` a recipe that is refused.
+`<!-- setup ... -->` code that a page needs and does not show; `<!-- file: NAME -->` the block is that file (recipes of
+the page may name classes of a Python file); `<!-- output -->` what the Python block before it prints;
+`<!-- output of one run -->` the same, but from a trained model, so it differs from machine to machine;
+`<!-- file: NAME, runs -->` a recipe that is also run, in small; `<!-- refused -->` a recipe that is refused.
 """
 
 import contextlib
 import io
 import re
 import shlex
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from moerec import config
 from moerec.cli import app
 from moerec.dataset.candidates import CandidateConfig
 from moerec.dataset.dataset import Dataset
@@ -83,10 +85,19 @@ def test_no_fence_is_left_open():
         assert len(fences) == 2 * len(shown), f"{name_of(page)}: each block needs a language and an end"
 
 
-@pytest.mark.parametrize("page", pages_with("python", "setup"), ids=name_of)
-def test_python_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder of a page; the modules that a page wrote are forgotten with it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(f"{tmp_path}/"):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", pages_with("python", "setup"), ids=name_of)
+def test_python_runs_and_prints_what_the_page_says(page, folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
     if page.name == "README.md":
         save_a_model(tmp_path / "runs/quickstart/latest/model")
     names: dict = {"__name__": "page"}
@@ -131,10 +142,15 @@ def register(folder: Path, text: str) -> None:
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 0.1\n")
     with (installed / "entry_points.txt").open("a") as stream:
         stream.write("\n".join(lines) + "\n")
+    config._scanned.cache_clear()  # what installed packages offer is looked up once
 
 
 @pytest.mark.parametrize("page", pages_with("yaml"), ids=name_of)
-def test_recipes_and_parts_of_recipes_are_accepted(page):
+def test_recipes_and_parts_of_recipes_are_accepted(page, folder):
+    for block in blocks_of(page):
+        if block.language == "python" and block.file is not None:
+            (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.file).write_text(block.text, encoding="utf-8")
     for block in blocks_of(page):
         if block.language == "yaml" and not block.mark.startswith("not a recipe"):
             values = yaml.safe_load(block.text)

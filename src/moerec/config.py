@@ -180,30 +180,37 @@ def _scanned(scan: Callable[..., EntryPoints], group: str, path: tuple[str, ...]
     return tuple(scan(group=group))
 
 
-def implementation(role: str, kind: Any, where: str) -> type[Config]:
+def implementation(role: str, kind: Any, where: str, bases: tuple[type[Config], ...] = (Config,)) -> type[Config]:
     """The configuration class of that kind.
 
     Args:
         role: `retriever`, `source`, ...
-        kind: its name; None where the recipe has none.
+        kind: its name, or `module:Class`; None where the recipe has none.
         where: path of the key that names it, for messages.
+        bases: what a class of that role is derived from.
 
     Raises:
-        ConfigError: no kind, or an unknown one.
+        ConfigError: no kind, an unknown one, or one that is of another role or not whole.
     """
     found = {point.name: point for point in _registered(role)}
     if kind is None:
         raise ConfigError(f"{where}: this key is required; known kinds: {', '.join(sorted(found))}")
     if isinstance(kind, str) and ":" in kind:
-        return _named_class(kind, where)
-    if not isinstance(kind, str) or kind not in found:
+        config_type = _named(kind, where)
+    elif isinstance(kind, str) and kind in found:
+        config_type = found[kind].load()
+    else:
         raise ConfigError(f"{where}: unknown {role} '{kind}'; {near_match(str(kind), found, 'known kinds')}")
-    config_type: type[Config] = found[kind].load()
+    if not (isinstance(config_type, type) and issubclass(config_type, bases)):
+        names = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
+        raise ConfigError(f"{where}: '{kind}' is no {role}; derive it from {names}")
+    if isabstract(config_type):
+        raise ConfigError(f"{where}: '{kind}' lacks {', '.join(sorted(config_type.__abstractmethods__))}; write it")
     return config_type
 
 
-def _named_class(name: str, where: str) -> type[Config]:
-    """The configuration class `module:Class`, for instance of a file in the folder where the command is run."""
+def _named(name: str, where: str) -> Any:
+    """What stands under `module:name`, for instance of a file in the folder where the command is run."""
     module, _, class_name = name.partition(":")
     path = list(sys.path)
     sys.path.append(str(Path.cwd()))
@@ -211,15 +218,11 @@ def _named_class(name: str, where: str) -> type[Config]:
         found = attrgetter(class_name)(_imported(module, where))
     except (ModuleNotFoundError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"{where}: '{name}' cannot be imported ({error}); write MODULE:CLASS, with the module in this folder, on "
-            "PYTHONPATH or installed"
+            f"{where}: '{name}' cannot be imported ({error}); write MODULE:CLASS, and have the module in the current "
+            "folder, on PYTHONPATH or installed"
         ) from None
     finally:
         sys.path[:] = path
-    if not (isinstance(found, type) and issubclass(found, Config)):
-        raise ConfigError(f"{where}: '{name}' is no configuration; derive it from moerec.config.Config")
-    if isabstract(found):
-        raise ConfigError(f"{where}: '{name}' lacks {', '.join(sorted(found.__abstractmethods__))}; write it")
     return found
 
 
@@ -232,7 +235,7 @@ def _imported(module: str, where: str) -> ModuleType:
     try:
         if package and find_spec(package) is not None:
             return import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -257,13 +260,9 @@ def discover(
         bases: what a class of that role is derived from.
 
     Raises:
-        ConfigError: no `kind`, an unknown one, one of another role, or a wrong field.
+        ConfigError: no `kind`, an unknown one, or a wrong field.
     """
-    key = f"{where}.kind".lstrip(".")
-    config_type = implementation(role, values.get("kind"), key)
-    if not issubclass(config_type, bases):
-        names = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
-        raise ConfigError(f"{key}: '{values['kind']}' is no {role}; derive it from {names}")
+    config_type = implementation(role, values.get("kind"), f"{where}.kind".lstrip("."), bases)
     fields = {key: value for key, value in values.items() if key != "kind"}
     config: Config = validate(config_type, fields, where)
     return config

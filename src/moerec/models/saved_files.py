@@ -26,7 +26,7 @@ def write_model(directory: Path, role: str, model: nn.Module, config: Config, mo
 
     Args:
         directory: the folder.
-        role: `retriever` or `ranker`.
+        role: what it is, for instance `retriever` or `ranker`.
         model: whose weights are written.
         config: what the model was built from.
         more: whatever else is needed to build the model; JSON data.

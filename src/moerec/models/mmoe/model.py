@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt, SerializeAsAny, model_validator
 from torch import Tensor, nn
 
 from moerec.config import Config, Discovered, validate
-from moerec.errors import CheckpointError
+from moerec.errors import CheckpointError, ConfigError
 from moerec.models.mmoe.blocks import TowerNetwork, perceptron_experts
 from moerec.models.mmoe.own_modules import Modules, gating_of, own_experts, own_gates
 from moerec.nn.experts import ExpertConfig, Experts, mix
@@ -186,8 +186,8 @@ class MMoEModel(nn.Module):
             gates: the same for own gates.
 
         Raises:
-            CheckpointError: the folder holds no such model, is damaged, or own modules are missing.
-            ConfigError: the class of a kind of experts or gates cannot be imported.
+            CheckpointError: the folder holds no such model or is damaged, own modules are missing or do not fit, or the
+                class of a kind of experts or gates cannot be imported.
         """
         from moerec.models.saved_files import CONFIG, put_weights, read_description
 
@@ -201,9 +201,12 @@ class MMoEModel(nn.Module):
                 raise CheckpointError(f"{path}: saved {'with' if needed else 'without'} own {name}; {remedy}")
         if not isinstance(description.get("config"), Mapping):
             raise CheckpointError(f"{path}: {CONFIG} describes no model; save it again")
-        config = validate(cls.CONFIG, description["config"], str(path))
-        arguments = {name: getattr(config, name) for name in type(config).model_fields}
-        model = cls(**arguments | {name: modules for name, modules in given.items() if modules is not None})
+        try:
+            config = validate(cls.CONFIG, description["config"], CONFIG)
+            arguments = {name: getattr(config, name) for name in type(config).model_fields}
+            model = cls(**arguments | {name: modules for name, modules in given.items() if modules is not None})
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from error
         put_weights(model, path)
         return model.eval()
 
