@@ -315,7 +315,7 @@ def test_ids_and_history_can_be_switched_off(dataset):
 def test_what_looks_back_needs_timestamps():
     untimed = small_dataset(timestamps=False)
     for changed in ({"history_length": 0}, {"causal_features": {}}):
-        with pytest.raises(DatasetError, match=r"has no timestamps; causal features and .* need timestamps"):
+        with pytest.raises(DatasetError, match=r"has no timestamps, and causal features and .* cannot do without"):
             fit(untimed, **changed)
 
 

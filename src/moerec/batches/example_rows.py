@@ -40,6 +40,6 @@ def require_timestamps(dataset: Dataset, what: str = "causal features and ranker
     """Raises DatasetError when the data set has no timestamps and something needs them."""
     if not dataset.info.timestamps:
         raise DatasetError(
-            f"data set '{dataset.info.name}' has no timestamps; {what} need timestamps, "
-            "so leave that out or take a source that has times"
+            f"data set '{dataset.info.name}' has no timestamps, and {what} cannot do without; "
+            "leave that out, or take a source that has times"
         )
