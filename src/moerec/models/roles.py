@@ -123,7 +123,11 @@ class Ranker(nn.Module, ABC):
         return {name: gating.weights for name, gating in self.forward_with_gates(batch)[1].items()}
 
     def expert_names(self) -> dict[str, tuple[str, ...]]:
-        """Per gate the names of its experts, in the order of its weights; experts of one name are the same one."""
+        """Per gate the names of its experts, in the order of its weights.
+
+        An inner gate is named `group, level`. Experts of one name are the same one where their gates are of one level,
+        and so are those of one name among the gates of the tasks.
+        """
         return {}
 
     def shared_layer(self) -> tuple[nn.Parameter, ...]:
@@ -132,6 +136,9 @@ class Ranker(nn.Module, ABC):
 
     def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:
         """Per task [B]: a probability or a number."""
+        return self.predictions(self(batch))
+
+    def predictions(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the outputs of `forward` mean; per task [B]: a probability or a number."""
         types = {task.name: task.type for task in self.tasks}
-        outputs = self(batch)
         return {name: torch.sigmoid(out) if types[name] == "binary" else out for name, out in outputs.items()}
