@@ -17,8 +17,8 @@ from moerec import __version__
 from moerec.files import atomic_file
 from moerec.report.content import Block
 from moerec.report.finding import find, part, sentence
+from moerec.report.item_experts import item_experts
 from moerec.report.learning import learning, ranker_learning
-from moerec.report.mixture import experts
 from moerec.report.people import people
 from moerec.report.protocol import protocol
 from moerec.report.provenance import data, facts, reproduce
@@ -67,7 +67,7 @@ def render(run: RunFiles) -> str:
         findings=findings(run),
         facts=facts(run.metrics, run.environment),
         groups=[(stage, list(members)) for stage, members in groupby(blocks(run), key=lambda block: block.stage)],
-        css=Markup(_file("report.css")),
+        css=Markup(_file("chart.css") + _file("report.css")),
         version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -110,7 +110,7 @@ def _retrieval(run: RunFiles) -> list[Block]:
             results(finding) if finding is not None else None,
             protocol(run.metrics, finding),
             learning(run.history, run.unreadable_history_lines, finding),
-            experts(run.metrics),
+            item_experts(run.metrics),
             slices(finding) if finding is not None else None,
             beyond(finding) if finding is not None else None,
             people(run.examples),
