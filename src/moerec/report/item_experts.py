@@ -110,7 +110,7 @@ def _group_figures(names: Sequence[str], groups: Mapping[str, Any], what: str) -
         if what == "expert"
         else "It shows by what the items of a group are known"
     )
-    return [Figure(chart, f"Mean weight of each {what} by group of items; a stronger colour is more. {reading}.")]
+    return [Figure(chart, f"Mean weight of each {what} by group of items. A stronger colour is more. {reading}.")]
 
 
 def _table(recorded: Mapping[str, Any], found: Mixture) -> Table:

@@ -37,13 +37,18 @@ def ranking_experts(finding: RankingFinding, metrics: Mapping[str, Any]) -> Bloc
             parts.append(_task_part(population, gates, by_task, columns, config))
     if not parts:
         return None
-    parts += [_inner_part(level, gates, config) for level, gates in inner_gates(metrics).items()]
+    below = [_inner_part(level, gates, config) for level, gates in inner_gates(metrics).items()]
     reading = (
         "Each task has a gate of its own that weighs experts anew for every row; a row's weights sum to one. Mean "
         "weight is their average over the test rows, load the share of rows for which an expert weighs most (of a gate "
         "that selects several experts for a row: its share of the places)."
     )
-    return Block("ranking-experts", "Experts by task", texts=[reading], parts=parts)
+    if below:
+        reading += (
+            " The gates of lower levels make what these read; they are summed up over the test rows of all tasks, and "
+            "have experts of their own, whatever their names."
+        )
+    return Block("ranking-experts", "Experts by task", texts=[reading], parts=[*parts, *below])
 
 
 def _task_part(population: str, gates: Gates, everyone: Gates, columns: list[str], config: Mapping[str, Any]) -> Part:
@@ -62,7 +67,6 @@ def _inner_part(level: str, gates: Gates, config: Mapping[str, Any]) -> Part:
     on = f"{level}, all test rows" if level else "all test rows"
     return Part(
         f"{plain(level)}, below the gates of the tasks" if level else "Below the gates of the tasks",
-        texts=["What these gates mix is read by the gates above; they are summed up over the test rows of all tasks."],
         notices=_notices(gates, gates, config),
         tables=[_table(f"The gates in numbers, {on}.", "Gate", gates)],
         figures=_weights(gates, union(gates.values()), on),
