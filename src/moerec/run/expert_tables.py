@@ -32,15 +32,15 @@ class Bar:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The bar as text."""
-        eighths = round(min(max(self.share, 0.0), 1.0) * _BAR * 8)
+        eighths = round(min(max(self.share, 0.0), 1.0) * min(_BAR, options.max_width) * 8)
         if options.ascii_only:
             yield Text("#" * round(eighths / 8))
         else:
             yield Text(("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip())
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """All bars of a column have one width."""
-        return Measurement(_BAR, _BAR)
+        """All bars of a column have one scale; in a narrow terminal they are short."""
+        return Measurement(1, _BAR)
 
 
 def expert_tables(metrics: Mapping[str, Any]) -> Iterator[Text | Table]:
@@ -51,7 +51,7 @@ def expert_tables(metrics: Mapping[str, Any]) -> Iterator[Text | Table]:
     """
     recorded = part(metrics, "experts")
     if (tower := mixture(recorded)).names:
-        yield from _gate_table("item tower", tower, part(recorded, "by_group"))
+        yield from _gate_table("item tower, over all items and by group", tower, part(recorded, "by_group"))
     for task, gate in task_gates(metrics).items():
         yield from _gate_table(f"task {task}", gate, {})
     below = inner_gates(metrics)
@@ -74,19 +74,18 @@ def expert_findings(metrics: Mapping[str, Any]) -> str:
 
 
 def _gate_table(what: str, gate: Mixture, groups: Mapping[str, Any]) -> Iterator[Text | Table]:
-    """One row for each expert: mean weight, as a number and a bar, and load; groups of items where there are some."""
+    """One row for each expert: mean weight, as a number and a bar, load, and mean weight by group of items."""
     size = len(gate.names)
     kept = f", {gate.spoken} for a row" if gate.selects else ""
     yield Text(f"{what}: {size} experts{kept}, equal share {1 / size:.3f}, {_numbers(gate)}", style="italic")
     table = Table(box=SIMPLE)
-    table.add_column("expert", no_wrap=True)
-    for name in ("weight", "", "load"):
-        table.add_column(name, justify="right" if name else "left")
+    for name in ("expert", "weight", "", "load"):
+        _add_column(table, name, is_number=name in ("weight", "load"))
     parted = [place for place, name in enumerate(groups.get("columns", ())) if name != "all"]
     for name in (groups["columns"][place] for place in parted):
-        table.add_column(Text(f"weight, {name}"), justify="right")
-    table.add_column("")
-    largest = max((weight for weight in gate.weights if weight is not None), default=1.0)
+        _add_column(table, name, is_number=True)
+    _add_column(table, "", is_number=False)
+    largest = max((weight for weight in gate.weights if weight is not None), default=0.0) or 1.0
     of_groups = groups.get("rows", [()] * size)
     for name, weight, load, shares in zip_longest(gate.names, gate.weights, gate.load, of_groups):
         numbers = [number(shares[place]) for place in parted]
@@ -98,7 +97,7 @@ def _gate_table(what: str, gate: Mixture, groups: Mapping[str, Any]) -> Iterator
 def _inner_table(levels: Mapping[str, Mapping[str, Mixture]]) -> Table:
     table = Table(box=SIMPLE)
     for name in ("level", "gate", "experts", "entropy", "max/mean load", "dead", "most weight on"):
-        table.add_column(name, justify="left" if name in ("level", "gate", "most weight on") else "right")
+        _add_column(table, name, is_number=name not in ("level", "gate", "most weight on"))
     for level, gates in levels.items():
         for name, gate in gates.items():
             known = [(weight, expert) for weight, expert in zip(gate.weights, gate.names, strict=False) if weight]
@@ -113,6 +112,11 @@ def _inner_table(levels: Mapping[str, Mapping[str, Mixture]]) -> Table:
                 Text(f"{loudest[1]} ({number(loudest[0])})" if loudest else ""),
             )
     return table
+
+
+def _add_column(table: Table, name: str, *, is_number: bool) -> None:
+    # Bars give way first. Where a terminal is too narrow even so, there is no sign of a cut, for not all know one.
+    table.add_column(Text(name), justify="right" if is_number else "left", no_wrap=bool(name), overflow="crop")
 
 
 def _numbers(gate: Mixture) -> str:
