@@ -299,12 +299,12 @@ def test_a_contradiction_is_refused_before_any_work(overrides: list[str], says: 
     ("override", "says"),
     [
         ("ranker.expert=3", "ranker.expert: expected keys and values, got 3"),
-        ("ranker.expertz=3", "ranker.expertz: unknown key; did you mean 'experts'?"),
+        ("ranker.expertz=3", "ranker.expertz: unknown key; did you mean 'expert"),
         ("ranker.histroy=3", "ranker.histroy: unknown key; did you mean 'history'?"),
         ("ranker.zzz=3", "ranker.zzz: unknown key; known keys: dropout, embedding_dropout, "),
         ("ranker.hidden=[8]", "ranker.hidden: unknown key; "),
         ("ranker.kind=mmeo", "ranker.kind: unknown ranker 'mmeo'; did you mean 'mmoe'?"),
-        ("ranker={tasks: []}", "ranker.kind: this key is required; known kinds: mmoe, "),
+        ("ranker={tasks: []}", "ranker.kind: this key is required; known kinds: cgc, esmm, "),
         ("ranker={knd: mmoe, tasks: []}", "ranker.knd: unknown key; did you mean 'kind'?"),
         ("ranker=mmoe", "ranker: expected keys and values, got 'mmoe'"),
         ("ranker={kind: mmoe}", "ranker.tasks: this key is required"),
@@ -316,6 +316,10 @@ def test_a_contradiction_is_refused_before_any_work(overrides: list[str], says: 
         ("ranker.tasks[1].name=like", "ranker: tasks need different names, got like, like"),
         ("ranker.tasks[0].label=null", "ranker.tasks[0]: without a label a task is whether the user met the item"),
         ("ranker.tasks[*].weight=0", "ranker: every task has the weight 0"),
+        ("ranker.tasks[0].type=ordnal", "ranker.tasks[0].type: Input should be 'binary', 'regression', 'multiclass' "),
+        ("ranker.tasks[1].type=ordinal", "ranker.tasks[1]: type: ordinal needs every value that its label can have"),
+        ("ranker.tasks[1].values=[1, x]", "ranker.tasks[1].values[1]: Input should be a valid number, "),
+        ("ranker.tasks[1].values=[1, 2]", "ranker.tasks[1]: values are the classes of a multiclass or ordinal task"),
         ("causal_features=[clock]", "causal_features: expected keys and values, got ['clock']"),
         ("causal_features.users=clock", "causal_features.users: expected keys and values, got 'clock'"),
         (
@@ -347,10 +351,17 @@ def test_a_mistake_in_the_ranker_is_refused_with_its_path(override: str, says: s
     [
         (["two_stage.formula={lkie: 1}"], "two_stage.formula: no task 'lkie'; did you mean 'like'?"),
         (["two_stage.formula={zzz: 1}"], "two_stage.formula: no task 'zzz'; known: like, rating, retrieval"),
+        (
+            [
+                "ranker.tasks[1]={name: kind, label: rating, type: multiclass, values: [1, 2]}",
+                "two_stage.formula.kind=1",
+            ],
+            "two_stage.formula: task 'kind' is multiclass: its values have no order, so none of them is more",
+        ),
         (["training.ranker_metric=like/acu"], "training.ranker_metric: validation gives no 'like/acu'; did you mean "),
         (["training.ranker_metric=like/rmse"], "training.ranker_metric: validation gives no 'like/rmse'; did you mean"),
         (["training.ranker_metric=zzz"], "training.ranker_metric: validation gives no 'zzz'; known: like/"),
-        (["dataset.split.kind=ratio"], "dataset.split: a ranker's features see what was before, so its split must be"),
+        (["dataset.split.kind=ratio"], "dataset.split: kind: ratio mixes earlier and later events, and the past is lo"),
         (["features[0].name=user_count"], "two inputs of the ranker have the name 'user_count'; rename one"),
         (["modalities.user_count={kind: image, folder: x}"], "two inputs of the ranker have the name 'user_count'"),
         (["causal_features.more={kind: user_statistics}"], "two inputs of the ranker have the name 'user_count'"),
@@ -381,6 +392,56 @@ def test_a_recipe_may_rank_without_retrieving() -> None:
     assert changed("retriever=", "training.metric=x", text=RANKED).ranker is not None
 
 
+TABLE = [
+    "dataset.split.kind=ratio", "retriever=null", "causal_features={}", "ranker.history=0", "two_stage={}",
+    "features=[{name: age, kind: dense, side: user}]", "ranker.tasks=[{name: like, label: rating, at_least: 4}]",
+]  # fmt: skip
+
+
+def test_a_random_split_is_for_rankers_that_do_not_look_back() -> None:
+    assert changed(*TABLE, text=RANKED).looks_back == ()
+    for override, left_out in [
+        ("causal_features.times={kind: clock}", "causal_features"),
+        ("ranker.history=1", "ranker.history (write 0)"),
+        ("ranker.tasks[0]={name: met, population: reviews+negatives}", "the population reviews+negatives"),
+        ("retriever={kind: sasrec}", "retriever"),
+    ]:
+        says = refusal(*TABLE, override, text=RANKED)
+        assert says.startswith("base.yaml: dataset.split: kind: ratio mixes")
+        assert says.endswith(f"leave out {left_out}")
+
+
+def test_one_entry_with_names_stands_for_several_features() -> None:
+    entry = "{names: [age, weeks], kind: dense, side: user, transform: quantile}"
+    recipe = changed(f"features=[{{name: genres, kind: multi}}, {entry}]", text=RANKED)
+    alone = [f"{{name: {name}, kind: dense, side: user, transform: quantile}}" for name in ("age", "weeks")]
+    assert recipe == changed(f"features=[{{name: genres, kind: multi}}, {', '.join(alone)}]", text=RANKED)
+    assert parse_recipe(plain_recipe(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("{names: age, kind: dense}", "features[1].names: expected a list of names of columns, got 'age'"),
+        ("{names: [], kind: dense}", "features[1].names: expected a list of names of columns, got []"),
+        ("{names: [1], kind: dense}", "features[1].names: expected a list of names of columns, got [1]"),
+        ("{names: [age], name: age, kind: dense}", "features[1].name: names: gives each feature its name and its co"),
+        ("{names: [age], column: age, kind: dense}", "features[1].column: names: gives each feature its name and"),
+        ("{names: [age, b], knid: dense}", "features[1].knid: unknown key; did you mean 'kind'?"),
+        ("{names: [age, '2b'], kind: dense}", "features[1]: '2b' cannot name a feature"),
+        ("{names: [age, age], kind: dense}", "features and modalities share the name 'age'; rename one"),
+    ],
+)
+def test_a_mistake_in_an_entry_with_names_is_refused_with_its_place(entry: str, says: str) -> None:
+    overrides = [f"features=[{{names: [x, y], kind: dense}}, {entry}]"]
+    assert refusal(*overrides, text=RANKED).startswith(f"base.yaml: {says}")
+
+
+def test_the_place_of_a_mistake_beside_an_entry_with_names_is_that_of_the_recipe() -> None:
+    overrides = ["features=[{names: [x, y], kind: dense}, {name: z, kind: dense, knid: 1}]"]
+    assert refusal(*overrides, text=RANKED).startswith("base.yaml: features[1].knid: unknown key")
+
+
 def test_an_item_tower_cannot_read_a_column_of_users() -> None:
     overrides = ["features[1].side=user", "retriever.item_tower.features=[year]"]
     says = "base.yaml: retriever.item_tower.features: no item feature 'year'; known: "
@@ -405,9 +466,12 @@ def test_too_many_formulas_are_refused_without_making_them(lengths: list[int]) -
             TwoStageConfig(formula=formula)
 
 
-@given(st.lists(st.sampled_from(["binary", "regression"]), max_size=40))
+@given(st.lists(st.sampled_from(["binary", "regression", "multiclass", "ordinal"]), max_size=40))
 def test_the_formulas_by_default_are_few_and_about_binary_tasks(types: list[str]) -> None:
-    tasks = tuple(TaskConfig(name=f"task{n}", type=each, label="x") for n, each in enumerate(types))
+    classes = {"multiclass": (2, 1), "ordinal": (1, 2)}
+    tasks = tuple(
+        TaskConfig(name=f"task{n}", type=each, label="x", values=classes.get(each, ())) for n, each in enumerate(types)
+    )
     formulas = TwoStageConfig().formulas(tasks)
     assert 1 <= len(formulas) <= MOST_FORMULAS
     binary = [task.name for task in tasks if task.type == "binary"]
@@ -592,9 +656,22 @@ causal_features = st.dictionaries(
     ),
     # The outputs of two of a kind have the same names.
 ).filter(lambda features: len({feature["kind"] for feature in features.values()}) == len(features))
+gates = st.one_of(
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["dense", "attention"])}, optional={"temperature": st.floats(0.1, 9.0)}
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["top_k", "noisy_top_k"])},
+        optional={"k": st.integers(1, 4), "balance": st.just({"kind": "loss_free", "rate": 0.01})},
+    ),
+)
+experts = st.one_of(
+    st.fixed_dictionaries({"kind": st.just("mlp")}, optional={"hidden": st.lists(st.integers(1, 9), max_size=2)}),
+    st.fixed_dictionaries({"kind": st.just("convolution")}, optional={"channels": st.integers(1, 9)}),
+)
 rankers = st.one_of(
     st.fixed_dictionaries(
-        {"kind": st.just("mmoe")}, optional={"experts": st.integers(1, 5), "temperature": st.floats(0.1, 9.0)}
+        {"kind": st.sampled_from(["mmoe", "home", "ple"])}, optional={"gate": gates, "expert": experts}
     ),
     st.fixed_dictionaries(
         {"kind": st.sampled_from(["shared_bottom", "single_task"])},
@@ -607,6 +684,8 @@ tasks = st.lists(
             {"name": "like", "label": "rating", "at_least": 4},
             {"name": "rating", "type": "regression", "label": "rating", "loss": "huber", "weight": 0.5},
             {"name": "met", "population": "reviews+negatives"},
+            {"name": "stars", "type": "ordinal", "label": "rating", "values": [1, 2, 3.5], "mask": "known"},
+            {"name": "kind", "type": "multiclass", "label": "rating", "values": [3, 1, -2]},
         ]
     ),
     unique_by=lambda task: task["name"],
@@ -624,7 +703,7 @@ def test_any_recipe_with_a_ranker_comes_back_from_plain_data(
     features: dict[str, Any],
     retrieves: bool,
 ) -> None:
-    names = st.sampled_from(["retrieval", *(task["name"] for task in tasks)])
+    names = st.sampled_from(["retrieval", *(task["name"] for task in tasks if task["name"] != "kind")])
     settings_of_ranker = {"use_user_id": st.booleans(), "history": st.integers(0, 9), "trials": st.integers(1, 9)}
     negatives = st.fixed_dictionaries({"count": st.integers(1, 9), "sampling": st.just("popularity")})
     values = base() | {

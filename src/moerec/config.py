@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
+from functools import cache, partial
+from importlib import import_module, invalidate_caches
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.util import find_spec
+from inspect import isabstract
+from operator import attrgetter
 from pathlib import Path
-from types import UnionType
+from types import ModuleType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -204,31 +208,62 @@ def _named_class(name: str, where: str) -> type[Config]:
     path = list(sys.path)
     sys.path.append(str(Path.cwd()))
     try:
-        found = getattr(import_module(module), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = attrgetter(class_name)(_imported(module, where))
+    except (ModuleNotFoundError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"{where}: '{name}' is no class that can be imported ({error}); write MODULE:CLASS, with the module in "
-            "this folder or installed"
+            f"{where}: '{name}' cannot be imported ({error}); write MODULE:CLASS, with the module in this folder, on "
+            "PYTHONPATH or installed"
         ) from None
     finally:
         sys.path[:] = path
     if not (isinstance(found, type) and issubclass(found, Config)):
         raise ConfigError(f"{where}: '{name}' is no configuration; derive it from moerec.config.Config")
+    if isabstract(found):
+        raise ConfigError(f"{where}: '{name}' lacks {', '.join(sorted(found.__abstractmethods__))}; write it")
     return found
 
 
-def discover(role: str, values: Mapping[str, Any], where: str = "") -> Config:
+def _imported(module: str, where: str) -> ModuleType:
+    """A module; a mistake in it is told with its line."""
+    if module in sys.modules:
+        return sys.modules[module]
+    invalidate_caches()  # the file may be younger than what Python remembers of its folder
+    package = module.partition(".")[0]
+    try:
+        if package and find_spec(package) is not None:
+            return import_module(module)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        line = "" if isinstance(error, SyntaxError) else f" ({Path(place.filename).name}, line {place.lineno})"
+        problem = (str(error).strip().splitlines() or [""])[0]
+        raise ConfigError(
+            f"{where}: the module '{module}' raises {type(error).__name__} when it is imported: {problem}{line}; "
+            "mend it there"
+        ) from error
+    raise ModuleNotFoundError(f"No module named '{module}'")
+
+
+def discover(
+    role: str, values: Mapping[str, Any], where: str = "", bases: tuple[type[Config], ...] = (Config,)
+) -> Config:
     """Make the configuration that `kind:` names among the implementations of a role.
 
     Args:
         role: `retriever`, `scorer`, `loss`, `source`, ...
         values: plain data with the key `kind` beside the fields of that configuration.
         where: key path for messages.
+        bases: what a class of that role is derived from.
 
     Raises:
-        ConfigError: no `kind`, an unknown one, or a wrong field.
+        ConfigError: no `kind`, an unknown one, one of another role, or a wrong field.
     """
-    config_type = implementation(role, values.get("kind"), f"{where}.kind".lstrip("."))
+    key = f"{where}.kind".lstrip(".")
+    config_type = implementation(role, values.get("kind"), key)
+    if not issubclass(config_type, bases):
+        names = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
+        raise ConfigError(f"{key}: '{values['kind']}' is no {role}; derive it from {names}")
     fields = {key: value for key, value in values.items() if key != "kind"}
     config: Config = validate(config_type, fields, where)
     return config
@@ -272,9 +307,9 @@ class Discovered:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Look for the implementation before pydantic sees the values."""
         several = get_origin(source) is dict
-        made = core_schema.no_info_before_validator_function(
-            self._make_each if several else self._make, handler(source)
-        )
+        bases = tuple(filter(_is_config, _members(get_args(source)[1] if several else source))) or (Config,)
+        make = partial(self._make_each if several else self._make, bases)
+        made = core_schema.no_info_before_validator_function(make, handler(source))
         if not self.beside:
             write = self._written_each if several else self._written
             made["serialization"] = core_schema.wrap_serializer_function_ser_schema(write)
@@ -289,14 +324,14 @@ class Discovered:
         values = plain(configs)
         return {name: {"kind": kind_of(self.role, config)} | values[name] for name, config in configs.items()}
 
-    def _make(self, values: Any, name: str = "") -> Any:
+    def _make(self, bases: tuple[type[Config], ...], values: Any, name: str = "") -> Any:
         where = f"{self.where}.{name}" if name else self.where
-        return discover(self.role, values, where) if isinstance(values, Mapping) else values
+        return discover(self.role, values, where, bases) if isinstance(values, Mapping) else values
 
-    def _make_each(self, values: Any) -> Any:
+    def _make_each(self, bases: tuple[type[Config], ...], values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {name: self._make(entry, str(name)) for name, entry in values.items()}
+        return {name: self._make(bases, entry, str(name)) for name, entry in values.items()}
 
 
 def gathered(config_type: type[Config], values: Any) -> Any:

@@ -1,8 +1,11 @@
-"""RankingModel: a saved ranker with its features; ids in, probabilities and numbers out."""
+"""RankingModel: a saved ranker with its features; ids in, probabilities and numbers out.
+
+Shape letters: N pairs, C classes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +30,7 @@ from moerec.models.predict import predict_rows
 from moerec.models.rankers.saved import load_ranker, save_ranker
 from moerec.models.roles import Ranker
 from moerec.models.saved_files import read_table
+from moerec.tasks import prediction_columns
 
 FOLDER = "ranker"
 """Folder of the ranker within a saved model."""
@@ -105,41 +109,73 @@ class RankingModel:
         self.builder.events.write_parquet(directory / EVENTS)
         write_json(directory / DESCRIPTION, {"split": self.builder.split.model_dump(mode="json")})
 
-    def predict(self, pairs: Any) -> pl.DataFrame:
+    def predict(self, pairs: Any, users: Any = None) -> pl.DataFrame:
         """Predictions for pairs of user and item.
 
         Args:
             pairs: a pandas, Polars or Arrow table with user_id, item_id and optionally timestamp (milliseconds since
                 1970, or datetimes): what was known strictly before that time is used. Without it, everything known of
                 the user is.
+            users: users that the model does not know: a table with user_id and the columns of users that it reads.
 
         Returns:
-            user_id, item_id, timestamp and one column for each task: a probability, or a number in the label's unit.
+            user_id, item_id, timestamp (null where the model was trained without times and none is given) and one
+            column for each task: a probability, a number in the label's unit, the likeliest value of a multiclass task,
+            the expected value of an ordinal one. After the column of these two comes one for each value,
+            `<task>_<value>`, with its probability.
 
         Raises:
             MoerecError: a column is missing, a time cannot be read, or the model does not know a user or an item.
         """
+        if users is not None:
+            return self._with_users(to_polars(users, "users", ("user_id",))).predict(pairs)
         frame = to_polars(pairs, "pairs", ("user_id", "item_id"))
         require_columns(frame, ("user_id", "item_id"), "pairs")
-        users = self.user_numbers(frame["user_id"])
+        numbers = self.user_numbers(frame["user_id"])
         items = self._found(self._item_index, frame["item_id"], "item", UNKNOWN)
-        times = self.request_times(users)
         if "timestamp" in frame.columns:
-            times = read_times(frame, "pairs").to_numpy()
-        predicted = self.predict_indices(users, items, times)
+            times: NDArray[np.int64] | None = read_times(frame, "pairs").to_numpy()
+        else:
+            times = self.request_times(numbers) if self.is_timed else None
+        predicted = self.predict_indices(numbers, items, times)
         ids = {"user_id": ids_as_series(frame["user_id"], "pairs"), "item_id": ids_as_series(frame["item_id"], "pairs")}
-        return pl.DataFrame(ids | {"timestamp": times} | dict(predicted))
+        told = pl.Series([None] * frame.height if times is None else times, dtype=pl.Int64)
+        columns: dict[str, Any] = ids | {"timestamp": told}
+        for task in self.ranker.tasks:
+            columns |= prediction_columns(task, predicted[task.name])
+        return pl.DataFrame(columns)
 
     def predict_indices(
-        self, users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64]
+        self, users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64] | None
     ) -> dict[str, NDArray[np.float64]]:
-        """Predictions by task for user numbers, item indices and times, all [N]."""
-        table = self.builder.build(pl.DataFrame({"user": users, "item": items, "timestamp": times}))
-        return predict_rows(self.ranker, table)
+        """Predictions by task, [N] or [N, C], for user numbers, item indices and times, all [N].
+
+        Times may be None if not `is_timed`.
+
+        Raises:
+            DatasetError: there are no times and an input looks at the past.
+        """
+        examples = pl.DataFrame({"user": users, "item": items})
+        if times is not None:
+            examples = examples.with_columns(timestamp=pl.Series(times))
+        return predict_rows(self.ranker, self.builder.build(examples))
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the events that it was trained on have times."""
+        return self._events["timestamp"].null_count() == 0
 
     def request_times(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A moment just after the last known event of each user, [N]."""
-        return self._last_times[users] + 1
+        """A moment just after the last known event of each user, [N].
+
+        Raises:
+            MoerecError: a user has no event, and an input depends on the moment.
+        """
+        last = self._last_times[users]
+        if self.builder.looks_back and (last < 0).any():
+            name = self.users[int(users[last < 0][0])]
+            raise MoerecError(f"pairs: user {name!r} has no event yet; give the moment in a column timestamp")
+        return last + 1
 
     def profile(self, user: str) -> dict[str, Any]:
         """What the features know of a user now, as plain data.
@@ -151,6 +187,10 @@ class RankingModel:
             MoerecError: the model does not know the user.
         """
         number = int(self.user_numbers(pl.Series([user]))[0])
+        if not self.is_timed:
+            raise MoerecError(
+                f"the events have no times, so the model keeps no profile of user {user!r}; ask it for predictions"
+            )
         features = {name: (fitted.config, fitted.state) for name, fitted in self.builder.features.items()}
         state = UserState.empty(features)
         for row in self._events.filter(pl.col("user") == number).iter_rows(named=True):
@@ -183,6 +223,17 @@ class RankingModel:
         """The index of each item, `UNKNOWN` for one that the catalogue does not have."""
         return np.asarray(self._item_index.find(ids_as_series(ids, "item ids"), UNKNOWN), dtype=np.int64)
 
+    def _with_users(self, users: pl.DataFrame) -> RankingModel:
+        """The same model, which knows further users by their columns."""
+        require_columns(users, ("user_id",), "users")
+        ids = ids_as_series(users["user_id"], "users")
+        known = ids.filter(ids.is_in(self.users.implode()) | ids.is_duplicated() | ids.is_null())
+        if len(known):
+            raise MoerecError(
+                f"users: {known[0]!r} is known already, stands twice, or is empty; give each a new user_id"
+            )
+        return replace(self, builder=self.builder.with_users(users), users=pl.concat([self.users, ids]))
+
     @property
     def _events(self) -> pl.DataFrame:
         assert self.builder.events is not None
@@ -190,7 +241,7 @@ class RankingModel:
 
     @cached_property
     def _last_times(self) -> NDArray[np.int64]:
-        last = np.zeros(len(self.users), dtype=np.int64)
+        last = np.full(len(self.users), -1, dtype=np.int64)  # -1: no event
         np.maximum.at(last, self._events["user"].to_numpy(), self._events["timestamp"].to_numpy())
         return last
 

@@ -89,9 +89,10 @@ class TwoStageConfig(Config):
     candidates: int = Field(default=100, ge=1)
     """Items that the retriever hands over for each user."""
     formula: dict[str, tuple[float, ...]] = Field(default={})
-    """Weight of each part of the score: `retrieval` (log-probability of the first stage) and tasks (log-probability,
-    or the predicted number). Several weights are tried on validation and the best combination is kept. By default
-    `retrieval` has the weight 1, and each binary task is tried with several."""
+    """Weight of each part of the score: `retrieval` (log-probability of the first stage) and tasks: the log-probability
+    of a binary one, the number of a regression, the expected value of an ordinal one; a multiclass task has no part.
+    Several weights are tried on validation and the best combination is kept. By default `retrieval` has the weight 1,
+    and each binary task is tried with several."""
     use: Literal["auto", "always", "never"] = "auto"
     """auto: lists are ranked again only if that is better on validation; always; never (it is judged all the same)."""
 

@@ -19,7 +19,7 @@ from moerec.features.similarity import SimilarityConfig
 from moerec.features.spec import FeatureSpec, checked_name
 from moerec.modalities.recipe import ModalityConfig
 from moerec.models.item_tower import ItemTowerConfig
-from moerec.models.two_stage import RETRIEVAL
+from moerec.models.two_stage import RETRIEVAL, formula_refusal
 from moerec.overrides import apply_override, read_yaml
 from moerec.ranking_recipe import RankerConfig, RankingBaselinesConfig, TwoStageConfig
 from moerec.training.stages import RankerStageConfig, RetrieverStageConfig
@@ -106,7 +106,8 @@ class TrainingConfig(Config):
     ranker: tuple[RankerStageConfig, ...] = (RankerStageConfig(epochs=10),)
     """Stages of the ranker's training, in order."""
     ranker_metric: str = "selection"
-    """The same for the ranker: `<task>/<metric>`, or `selection`: the mean of AUCs and of 1 - RMSE / deviation."""
+    """The same for the ranker: `<task>/<metric>`, or `selection`: the mean over the tasks of AUC (binary, multiclass)
+    or 1 - RMSE / deviation (regression, ordinal)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: an accelerator if there is one, else the CPU."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -178,7 +179,8 @@ class Recipe(Config):
     modalities: dict[str, ModalityConfig] = Field(default={})
     """Vectors of the items' texts and images, by name; each becomes an item feature."""
     features: tuple[FeatureSpec, ...] = ()
-    """Columns of items and users that models may read, besides the modalities; those of users only a ranker reads."""
+    """Columns of items and users that models may read, besides the modalities; those of users only a ranker reads.
+    An entry with `names: [a, b]` instead of `name` stands for one feature of the same settings for each."""
     causal_features: Annotated[dict[str, SerializeAsAny[FeatureConfig]], Discovered("feature", "causal_features")] = (
         Field(default={})
     )
@@ -197,6 +199,15 @@ class Recipe(Config):
     """How it is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How it is judged."""
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _one_for_each_name(cls, entries: Any) -> Any:
+        """`{names: [a, b], kind: dense}` stands for two entries."""
+        if not isinstance(entries, list | tuple) or not any(_has_names(entry) for entry in entries):
+            return entries
+        # Checked here, for afterwards the places in the list are no longer those of the recipe.
+        return [spec for place, entry in enumerate(entries) for spec in _specs(entry, f"features[{place}]")]
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -273,19 +284,62 @@ class Recipe(Config):
         twice = sorted({name for name in taken if taken.count(name) > 1})
         if twice:
             raise ValueError(f"two inputs of the ranker have the name '{twice[0]}'; rename one")
-        parts = [RETRIEVAL, *(task.name for task in self.ranker.tasks)]
+        tasks = {task.name: task for task in self.ranker.tasks}
         for name in self.two_stage.formula:
-            if name not in parts:
-                raise ValueError(f"two_stage.formula: no task '{name}'; {near_match(name, parts, 'known')}")
+            if name not in (RETRIEVAL, *tasks):
+                hint = near_match(name, (RETRIEVAL, *tasks), "known")
+                raise ValueError(f"two_stage.formula: no task '{name}'; {hint}")
+            if name in tasks and (reason := formula_refusal(tasks[name])) is not None:
+                raise ValueError(f"two_stage.formula: {reason}")
         metrics = metric_names(self.ranker.tasks)
         if self.training.ranker_metric not in metrics:
             hint = near_match(self.training.ranker_metric, metrics)
             raise ValueError(f"training.ranker_metric: validation gives no '{self.training.ranker_metric}'; {hint}")
-        if self.dataset.split.kind == "ratio":
+        if self.dataset.split.kind == "ratio" and self.looks_back:
             raise ValueError(
-                "dataset.split: a ranker's features see what was before, so its split must be in time; "
-                "write kind: user_time, global_date or leave_last_out"
+                "dataset.split: kind: ratio mixes earlier and later events, and the past is looked at; "
+                "write kind: user_time, global_date or leave_last_out, or for rows without an order leave out "
+                f"{' and '.join(self.looks_back)}"
             )
+
+    @property
+    def looks_back(self) -> tuple[str, ...]:
+        """The keys by which something that goes with a ranker is made of earlier events, as one would leave them out;
+        without any of them events need no times."""
+        ranker = self.ranker
+        if ranker is None:
+            return ()
+        found = {
+            "retriever": self.retriever is not None,
+            "causal_features": bool(self.causal_features),
+            "ranker.history (write 0)": ranker.history > 0,
+            "the population reviews+negatives": ranker.draws_negatives,
+        }
+        return tuple(name for name, is_there in found.items() if is_there)
+
+
+def _has_names(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and "names" in entry
+
+
+def _specs(entry: Any, where: str) -> list[FeatureSpec]:
+    """The features of one entry of a list.
+
+    Raises:
+        ConfigError: the entry is wrong.
+    """
+    if isinstance(entry, FeatureSpec):
+        return [entry]
+    if not _has_names(entry):
+        return [validate(FeatureSpec, entry, where)]
+    names = entry["names"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where}.names: expected a list of names of columns, got {names!r}")
+    for key in ("name", "column"):
+        if key in entry:
+            raise ConfigError(f"{where}.{key}: names: gives each feature its name and its column; remove {key}")
+    shared = {key: value for key, value in entry.items() if key != "names"}
+    return [validate(FeatureSpec, {"name": name} | shared, where) for name in names]
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

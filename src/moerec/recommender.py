@@ -32,7 +32,6 @@ from moerec.files import atomic_directory, write_json
 from moerec.models.roles import Retriever
 from moerec.models.saved import load_retriever, save_retriever
 from moerec.models.saved_files import CONFIG, read_json, read_table
-from moerec.models.two_stage import RETRIEVAL
 from moerec.ranking_model import FOLDER as RANKER
 from moerec.ranking_model import RankingModel
 from moerec.second_stage import (
@@ -277,7 +276,7 @@ class Recommender:
             return None
         if rank is False or (rank is None and not formula and not self.second_stage.is_on):
             return None
-        check_formula(formula or {}, [RETRIEVAL, *(task.name for task in self.ranking.ranker.tasks)])
+        check_formula(formula or {}, self.ranking.ranker.tasks)
         if known:
             return request_of_known(self.ranking, names)
         request = request_of_histories(self.ranking, histories, names)

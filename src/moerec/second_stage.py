@@ -6,7 +6,7 @@ Shape letters: B users, N candidates, I the item index.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -21,8 +21,9 @@ from moerec.dataset.frames import ids_as_series, require_columns, to_polars
 from moerec.dataset.schema import FIRST_ITEM
 from moerec.errors import MoerecError
 from moerec.models.roles import Retriever
-from moerec.models.two_stage import TwoStage
+from moerec.models.two_stage import RETRIEVAL, TwoStage, formula_refusal
 from moerec.ranking_model import RankingModel, read_times
+from moerec.tasks import TaskConfig
 
 
 class SecondStageConfig(Config):
@@ -130,10 +131,13 @@ def rank_again(
     return full
 
 
-def check_formula(formula: Mapping[str, float], known: list[str]) -> None:
+def check_formula(formula: Mapping[str, float], tasks: Sequence[TaskConfig]) -> None:
     """Raises MoerecError when a formula names a part that there is not, or a weight is no number."""
+    known = {task.name: task for task in tasks}
     for name, weight in formula.items():
-        if name not in known:
-            raise MoerecError(f"recommend: formula: there is no part '{name}'; known: {', '.join(known)}")
+        if name not in (RETRIEVAL, *known):
+            raise MoerecError(f"recommend: formula: there is no part '{name}'; known: {', '.join((RETRIEVAL, *known))}")
+        if name in known and (reason := formula_refusal(known[name])) is not None:
+            raise MoerecError(f"recommend: formula: {reason}")
         if not isinstance(weight, Real) or not math.isfinite(weight):
             raise MoerecError(f"recommend: formula: the weight of '{name}' must be a finite number, got {weight!r}")

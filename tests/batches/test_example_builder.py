@@ -12,7 +12,7 @@ from moerec.batches.builder_files import ARRAYS, DESCRIPTION
 from moerec.batches.example_builder import ExampleBuilder
 from moerec.batches.example_rows import examples_of, with_negatives
 from moerec.batches.fitted_split import FittedSplit
-from moerec.batches.lookup_tables import item_codes, user_codes
+from moerec.batches.lookup_tables import UNKNOWN_USER, item_codes, user_codes
 from moerec.batches.negatives import NegativesConfig, draw_negatives
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.schema import UNKNOWN, Part
@@ -312,11 +312,62 @@ def test_ids_and_history_can_be_switched_off(dataset):
     assert not {"user", "item", "history"} & set(names)
 
 
-def test_without_timestamps_there_is_one_clear_error():
-    with pytest.raises(DatasetError, match="causal features need timestamps"):
-        fit(small_dataset(timestamps=False))
-    with pytest.raises(DatasetError, match="causal features need timestamps"):
-        examples_of(small_dataset(timestamps=False), SPLIT, Part.TEST)
+def test_what_looks_back_needs_timestamps():
+    untimed = small_dataset(timestamps=False)
+    for changed in ({"history_length": 0}, {"causal_features": {}}):
+        with pytest.raises(DatasetError, match=r"has no timestamps; causal features and .* need timestamps"):
+            fit(untimed, **changed)
+
+
+STATIC = {"causal_features": {}, "history_length": 0}
+
+
+def test_columns_need_no_timestamps_and_are_the_same_with_them():
+    timed, untimed = small_dataset(), small_dataset(timestamps=False)
+    examples = examples_of(timed, SPLIT, Part.TEST, ["rating"])
+    builders = [fit(dataset, **STATIC) for dataset in (timed, untimed)]
+    # Without times the split follows the order of the source, so the rows of train differ; the columns are compared
+    # through one and the same builder.
+    with_times, without = builders[0].build(examples), builders[0].build(examples.drop("timestamp"))
+    assert without.timestamps is None
+    np.testing.assert_array_equal(with_times.timestamps, examples["timestamp"].to_numpy())
+    rows = np.arange(len(examples))
+    for spec in builders[0].schema.specs:
+        np.testing.assert_array_equal(with_times.column(spec.name, rows), without.column(spec.name, rows))
+    table = builders[1].build(examples_of(untimed, SPLIT, Part.TEST, ["rating"]))
+    assert (len(table), table.timestamps) == (len(examples), None)
+
+
+def test_some_times_and_some_none_are_refused(dataset):
+    examples = examples_of(dataset, SPLIT, Part.TEST)
+    holes = examples.with_columns(timestamp=pl.when(pl.int_range(pl.len()) > 0).then("timestamp"))
+    with pytest.raises(DatasetError, match="1 rows have no timestamp"):
+        fit(dataset, **STATIC).build(holes)
+
+
+def test_a_new_user_with_the_columns_of_a_known_one_has_the_same_inputs(dataset):
+    builder = fit(dataset, **STATIC)
+    examples = examples_of(dataset, SPLIT, Part.TEST)
+    wide = dataset.users.with_columns(hobbies=pl.concat_str("hobbies", pl.lit("|a|b|c|d|e")))
+    number = dataset.num_users
+    for users in (dataset.users, wide):
+        more = builder.with_users(users.drop("user", "first_event"))
+        known, new = (more.build(examples.with_columns(pl.col("user") + offset)) for offset in (0, number))
+        rows = np.arange(len(examples))
+        for spec in builder.schema.specs:
+            before = builder.build(examples).column(spec.name, rows)
+            width = before.shape[1] if spec.kind == "multi" else None
+            now = known.column(spec.name, rows)
+            np.testing.assert_array_equal(now if width is None else now[:, :width], before)
+            if spec.name == "user":
+                assert (new.column("user", rows) == UNKNOWN_USER).all()
+            elif users is not wide or spec.name != "hobbies":
+                np.testing.assert_array_equal(new.column(spec.name, rows), known.column(spec.name, rows))
+            presence = known.presence(spec.name, rows)
+            if presence is not None:
+                np.testing.assert_array_equal(new.presence(spec.name, rows), presence)
+    with pytest.raises(ConfigError, match=r"features\.city: there is no column 'city'"):
+        builder.with_users(pl.DataFrame({"user_id": ["new"]}))
 
 
 def test_examples_need_their_columns_and_numbers(dataset, builder, examples):

@@ -149,3 +149,18 @@ def test_missing_columns_and_modalities_are_counted(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     with pytest.raises(DatasetError, match="encode the modality again"):
         audit(dataset, "loo")
+
+
+def test_rows_of_a_table_are_not_judged_as_a_log() -> None:
+    events = pl.DataFrame({"user_id": range(20), "item_id": ["x"] * 20, "label": [0, 1] * 10})
+    users = pl.DataFrame({"user_id": range(20), "age": [None, *range(19)]})
+    table = Dataset.from_frames(events, users=users)
+    table.add_split("s", SplitConfig(kind="ratio"))
+    report = audit(table, "s")
+    assert report["rows"].values == {"rows": 20}
+    assert report["user columns"].values == {"age": pytest.approx(1 / 20)}
+    names = {finding.name for finding in report.findings}
+    assert not {"ties", "user activity", "popularity", "cold users", "cold items", "future of the user"} & names
+    timed = Dataset.from_frames(events.with_columns(timestamp=pl.int_range(20) + YEAR_2020), users=users)
+    timed.add_split("s", SplitConfig(kind="ratio"))
+    assert {"ties", "user activity", "cold users"} <= {finding.name for finding in audit(timed, "s").findings}

@@ -22,7 +22,7 @@ from moerec.evaluation.curves import (
 )
 from moerec.evaluation.prediction_metrics import ece
 
-from .prediction_cases import binary_predictions, rating_predictions
+from .prediction_cases import binary_predictions, class_predictions, rating_predictions, star_predictions
 
 
 def area(points):
@@ -151,3 +151,26 @@ def test_everything_is_plain_data_even_where_nothing_is_defined():
     assert set(curves(ratings)) == {"calibration", "residuals"}
     assert curves(one_class)["roc"] == {"false_positive_rate": [], "true_positive_rate": [], "auc": None}
     assert curves(nothing) == {}
+
+
+def test_tasks_with_classes_have_a_confusion_matrix_and_a_calibration():
+    for make in (class_predictions, star_predictions):
+        predictions = make()
+        found = json.loads(json.dumps(curves(predictions), allow_nan=False))
+        assert found["confusion"]["values"] == list(predictions.task.values)
+        counts = np.array(found["confusion"]["count"])
+        np.testing.assert_array_equal(counts.sum(1), np.bincount(predictions.labels.astype(int), minlength=4))
+        np.testing.assert_array_equal(counts.sum(0), np.bincount(predictions.scores.argmax(1), minlength=4))
+        assert sum(found["calibration"]["count"]) == 400
+        assert curves(predictions.select(np.zeros(400, bool))) == {}
+
+
+def test_the_calibration_of_stars_is_that_of_the_expected_value_and_of_devices_that_of_the_likeliest():
+    stars, device = star_predictions(), class_predictions()
+    values, bins = np.array(stars.task.values), curves(stars)["calibration"]
+    mean = np.average(bins["observed"], weights=bins["count"])
+    assert mean == pytest.approx(values[stars.labels.astype(int)].mean())
+    assert np.average(bins["predicted"], weights=bins["count"]) == pytest.approx((stars.scores @ values).mean())
+    bins = curves(device)["calibration"]
+    right = device.scores.argmax(1) == device.labels
+    assert np.average(bins["observed"], weights=bins["count"]) == pytest.approx(right.mean())

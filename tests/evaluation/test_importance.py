@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from moerec.evaluation.class_metrics import macro_auc
 from moerec.evaluation.importance import permutation_importance
 from moerec.evaluation.prediction_metrics import auc, rmse
 from moerec.tasks import Target, TaskConfig
@@ -71,3 +72,28 @@ def test_a_task_without_a_metric_is_left_out():
     targets["like"] = Target(np.ones(ROWS, np.float32), np.ones(ROWS, bool))
     found = permutation_importance(predict, ["wide"], [LIKE, RATING], targets, repeats=1)
     assert set(found["wide"]) == {"rating"}
+
+
+def test_tasks_with_classes_lose_auc_over_classes_and_error_of_the_expected_value():
+    generator = np.random.default_rng(0)
+    column, labels = generator.dirichlet(np.ones(3), ROWS), generator.integers(0, 3, ROWS)
+    column[np.arange(ROWS), labels] += 1
+    device = TaskConfig(name="device", label="x", type="multiclass", values=(5, 1, 3))
+    stars = TaskConfig(name="stars", label="x", type="ordinal", values=(1, 2, 10))
+
+    def predict(permuted):
+        taken = column[permuted.get("x", np.arange(ROWS))] / 2
+        return {"device": taken, "stars": taken}
+
+    known = np.arange(ROWS) < 1500
+    targets = {name: Target(np.where(known, labels, 0).astype(np.float32), known, ()) for name in ("device", "stars")}
+    found = permutation_importance(predict, ["x", "idle"], [device, stars], targets, repeats=1, seed=3)
+    moved = predict({"x": np.random.default_rng([3, 0]).permutation(ROWS)})["stars"][known]
+    before, true, values = predict({})["stars"][known], labels[known], np.array([1.0, 2, 10])
+    expected = macro_auc(true.astype(float), before) - macro_auc(true.astype(float), moved)
+    assert found["x"]["device"].drop == pytest.approx(expected)
+    assert expected > 0.4
+    rise = rmse(values[true], moved @ values) - rmse(values[true], before @ values)
+    assert found["x"]["stars"].drop == pytest.approx(rise)
+    assert rise > 1
+    assert found["idle"]["device"].drop == found["idle"]["stars"].drop == 0

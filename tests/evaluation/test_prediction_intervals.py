@@ -5,9 +5,17 @@ import pytest
 
 from moerec.evaluation import prediction_intervals as intervals
 from moerec.evaluation.prediction_intervals import compare_predictions, describe, prediction_intervals
+from moerec.evaluation.prediction_resamples import RESAMPLERS
 from moerec.evaluation.predictions import Predictions, evaluate_predictions
 
-from .prediction_cases import LIKE, RATING, binary_predictions, rating_predictions
+from .prediction_cases import (
+    LIKE,
+    RATING,
+    binary_predictions,
+    class_predictions,
+    rating_predictions,
+    star_predictions,
+)
 
 
 def repeated(predictions, times, users):
@@ -36,12 +44,18 @@ def repeated(predictions, times, users):
         binary_predictions(users=12, rows=60, scores=np.full(60, 0.4)),
         binary_predictions(users=12, rows=14, decimals=1),
         rating_predictions(users=12, rows=60),
+        class_predictions(users=12, rows=60),
+        class_predictions(users=12, rows=60, decimals=1),
+        class_predictions(users=12, rows=14),
+        star_predictions(users=12, rows=60),
+        star_predictions(users=12, rows=14, decimals=1),
+        star_predictions(users=12, rows=60).select(np.arange(60) < 1),
     ],
 )
 def test_a_fast_resample_equals_repeated_rows(predictions):
     users = np.unique(predictions.users)
     times = np.random.default_rng(1).multinomial(len(users), np.full(len(users), 1 / len(users)), 25).astype(float)
-    samples = intervals._Resampler(predictions, users)(times)
+    samples = RESAMPLERS[predictions.task.type](predictions, users)(times)
     for r in range(len(times)):
         naive = evaluate_predictions(repeated(predictions, times[r], users))
         fast = {name: value[r] for name, value in samples.items() if not np.isnan(value[r])}
@@ -74,12 +88,13 @@ def double(predictions):
 
 
 def test_intervals_hold_the_measured_value_and_widen_with_the_level():
-    predictions = binary_predictions(users=200, rows=3000)
-    narrow, wide = (
-        prediction_intervals([predictions], np.random.default_rng(0), level, resamples=200) for level in (0.5, 0.95)
-    )
-    for name, value in evaluate_predictions(predictions).items():
-        assert wide[name][0] < narrow[name][0] < value < narrow[name][1] < wide[name][1], name
+    for make in (binary_predictions, class_predictions, star_predictions):
+        predictions = make(users=200, rows=3000)
+        narrow, wide = (
+            prediction_intervals([predictions], np.random.default_rng(0), level, resamples=200) for level in (0.5, 0.95)
+        )
+        for name, value in evaluate_predictions(predictions).items():
+            assert wide[name][0] < narrow[name][0] < value < narrow[name][1] < wide[name][1], name
 
 
 def test_the_interval_of_a_calibration_error_holds_it_where_resampling_adds_noise():
@@ -150,13 +165,21 @@ def noisy(predictions, noise, seed, model):
     shift = np.random.default_rng(seed).normal(0, noise, len(predictions))
     if predictions.task.type == "regression":
         scores = predictions.labels + shift
+    elif predictions.task.num_classes:
+        mixed = np.exp(noise * np.random.default_rng(seed).normal(size=predictions.scores.shape))
+        scores = predictions.scores * mixed / (predictions.scores * mixed).sum(1, keepdims=True)
     else:
         scores = 1 / (1 + np.exp(-(np.log(predictions.scores / (1 - predictions.scores)) + shift)))
     return Predictions(predictions.task, predictions.users, predictions.labels, scores, predictions.negative, model)
 
 
 def test_a_planted_difference_is_found_in_every_metric_and_a_null_one_is_not():
-    for make, main in ((binary_predictions, "like/auc"), (rating_predictions, "rating/rmse")):
+    for make, main in (
+        (binary_predictions, "like/auc"),
+        (rating_predictions, "rating/rmse"),
+        (class_predictions, "device/auc"),
+        (star_predictions, "stars/kappa"),
+    ):
         base = make(users=100, rows=2000, noise=0.2)
         good, equal, bad = noisy(base, 0.5, 1, "a"), noisy(base, 0.5, 2, "b"), noisy(base, 2.0, 3, "c")
         planted = compare_predictions(good, bad, np.random.default_rng(0), resamples=400)[main]

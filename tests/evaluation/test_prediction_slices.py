@@ -92,3 +92,14 @@ def test_empty_slices_and_wrong_masks():
     assert found == {"nobody": {"rows": 0, "users": 0, "label_known": 0}}
     with pytest.raises(ValueError, match="rows that count"):
         evaluate_prediction_slices(whole, np.ones_like(negative), negative, nothing)
+
+
+def test_without_times_there_are_slices_by_item_alone_and_none_that_is_everything():
+    counts = np.array([0, 0, 7, 1, 0])
+    found = slice_rows(np.array([2, 3, 4]), None, counts)
+    assert {name: rows.tolist() for name, rows in found.items()} == {
+        "head item": [True, False, False],
+        "tail item": [False, True, False],
+        "cold item": [False, False, True],
+    }
+    assert set(slice_rows(np.array([2, 2]), None, counts)) == {"tail item", "cold item"}

@@ -9,16 +9,29 @@ from sklearn.metrics import roc_auc_score
 from moerec.errors import ConfigError, DatasetError
 from moerec.evaluation.predictions import (
     HIGHER_IS_BETTER,
+    METRICS,
     Predictions,
     describe_rows,
     evaluate_predictions,
     is_higher_better,
     metric_name,
+    metric_names,
     selection_value,
 )
 from moerec.tasks import TaskConfig, TaskStatistics, make_target
 
-from .prediction_cases import LIKE, RATING, binary_predictions, rating_predictions
+from .prediction_cases import (
+    DEVICE,
+    LIKE,
+    RATING,
+    STARS,
+    binary_predictions,
+    class_predictions,
+    rating_predictions,
+    star_predictions,
+)
+
+MAKERS = (binary_predictions, rating_predictions, class_predictions, star_predictions)
 
 
 def table(rows=600, seed=0):
@@ -106,8 +119,14 @@ def test_wrong_rows_are_refused():
 
 
 def test_every_metric_has_a_direction_and_is_defined_on_ordinary_rows():
-    binary, rating = evaluate_predictions(binary_predictions()), evaluate_predictions(rating_predictions())
-    assert {name.split("/")[1] for name in binary | rating} == set(HIGHER_IS_BETTER)
+    names = set()
+    for make in MAKERS:
+        found = {name.split("/")[1] for name in evaluate_predictions(make())}
+        assert found == set(METRICS[make().task.type])
+        names |= found
+    assert names == set(HIGHER_IS_BETTER)
+    assert "device/macro_f1" in metric_names([DEVICE, STARS])
+    assert "stars/auc" not in metric_names([DEVICE, STARS])
     assert is_higher_better("like/auc")
     assert not is_higher_better("click/log_loss/reviews+negatives")
     assert not is_higher_better("rmse")
@@ -118,10 +137,58 @@ def test_every_metric_has_a_direction_and_is_defined_on_ordinary_rows():
 
 
 def test_better_predictions_are_better_in_the_stated_direction():
-    for make in (binary_predictions, rating_predictions):
+    for make in MAKERS:
         good, bad = (evaluate_predictions(make(rows=3000, noise=noise, spread=0.1)) for noise in (0.1, 4.0))
         for name, value in good.items():
             assert (value > bad[name]) == is_higher_better(name), name
+
+
+@pytest.mark.parametrize("make", [class_predictions, star_predictions])
+def test_class_probabilities_must_be_probabilities_that_sum_to_one(make):
+    good = make()
+
+    def refused(scores, message, error=DatasetError):
+        with pytest.raises(error, match=message) as caught:
+            Predictions(good.task, good.users, good.labels, scores, good.negative)
+        assert "\n" not in str(caught.value)
+
+    refused(np.log(good.scores), "400 of 400 predictions lie outside .* not logits")
+    refused(good.scores * 0.9, "sum to 0.9, not to 1")
+    refused(np.where(np.arange(400)[:, None] == 7, np.nan, good.scores), "1 of 400 predictions are NaN")
+    refused(good.scores[:, 0], r"must be rows of 4 probabilities, not an array of shape \(400,\)", ValueError)
+    with pytest.raises(ValueError, match="must be places of classes, 0 to 3"):
+        Predictions(good.task, good.users, good.labels + 1, good.scores, good.negative)
+    with pytest.raises(ValueError, match="must be a vector"):
+        Predictions(RATING, good.users, good.labels, good.scores, good.negative)
+
+
+def test_masked_rows_of_a_task_with_classes_count_nowhere():
+    users, labels, negative = table()
+    target = make_target(TaskConfig(name="s", label="rating", type="ordinal", values=range(1, 6)), labels, negative)
+    scores = np.random.default_rng(0).dirichlet(np.ones(5), len(users))
+    task = TaskConfig(name="s", label="rating", type="ordinal", values=range(1, 6))
+    expected = evaluate_predictions(Predictions.of(task, users, target, scores, negative))
+    scores[~target.mask] = np.nan
+    assert evaluate_predictions(Predictions.of(task, users, target, scores, negative)) == expected
+    assert len(Predictions.of(task, users, target, scores, negative)) == 300
+
+
+def test_the_rows_of_tasks_with_classes_are_described_in_the_labels_own_unit():
+    for make in (class_predictions, star_predictions):
+        predictions = make()
+        task, facts = predictions.task, describe_rows(predictions)
+        shares = np.bincount(predictions.labels.astype(int), minlength=4) / 400
+        always = Predictions(
+            task, predictions.users, predictions.labels, np.tile(shares, (400, 1)), predictions.negative
+        )
+        values = evaluate_predictions(always)
+        assert values[f"{task.name}/accuracy"] == pytest.approx(facts[f"{task.name}/majority_accuracy"])
+        assert values[f"{task.name}/log_loss"] == pytest.approx(facts[f"{task.name}/label_entropy"])
+        if task is STARS:
+            assert values["stars/rmse"] == pytest.approx(facts["stars/label_deviation"])
+            assert facts["stars/label_mean"] == pytest.approx(shares @ np.array(STARS.values))
+        else:
+            assert "device/label_mean" not in facts
 
 
 def test_an_undefined_metric_is_left_out():
@@ -157,6 +224,10 @@ def test_the_selection_value_is_the_mean_over_tasks():
     values = {"like/auc": 0.8, "rating/rmse": 1.0, "like/log_loss": 9.0}
     assert selection_value(values, [LIKE, RATING], statistics) == pytest.approx((0.8 + 0.2) / 2)
     assert selection_value(values, [LIKE], statistics) == 0.8
+    statistics |= {"device": TaskStatistics(0, 1, (0.25,) * 4), "stars": TaskStatistics(3, 1.2, (0.25,) * 4)}
+    values |= {"device/auc": 0.9, "device/accuracy": 0.1, "stars/rmse": 0.6, "stars/kappa": 0.2}
+    assert selection_value(values, [DEVICE], statistics) == 0.9
+    assert selection_value(values, [STARS], statistics) == pytest.approx(0.5)
     mixed = LIKE.model_copy(update={"population": "reviews+negatives"})
     assert selection_value({metric_name(mixed, "auc"): 0.9, "like/auc": 0.1}, [mixed], statistics) == 0.9
     with pytest.raises(DatasetError, match="rating/rmse is not defined"):

@@ -10,9 +10,9 @@ from moerec.evaluation.predictions import Predictions, evaluate_predictions
 from moerec.evaluation.ranking_tuning import tune_ranking
 from moerec.models.ranking_baselines import LogisticRegressionConfig, MeansConfig, RankingBaselineConfig
 from moerec.models.ranking_baselines.base import ConstantPredictor
-from moerec.tasks import Target, TaskConfig
+from moerec.tasks import TaskConfig
 
-from ..models.ranking_baselines.tables import LIKE, RATING, fit, make_table, target_of
+from ..models.ranking_baselines.tables import KIND, LIKE, RATING, STARS, fit, make_table, target_of
 
 TRAIN, VALID, TEST = np.arange(0, 200), np.arange(200, 300), np.arange(300, 400)
 every_task = pytest.mark.parametrize("task", [LIKE, RATING], ids=lambda task: task.name)
@@ -26,7 +26,7 @@ def tuned(task=LIKE, table=None, config_type=MeansConfig, trials=5, **others):
 def valid_metrics(config, table, task):
     target = target_of(table, task)
     scores = fit(config, table, TRAIN, task).predict(table, VALID)
-    chosen = Target(target.values[VALID], target.mask[VALID])
+    chosen = target.take(VALID)
     return evaluate_predictions(Predictions.of(task, table.users[VALID], chosen, scores, table.negative[VALID]))
 
 
@@ -39,10 +39,18 @@ def test_the_same_seed_gives_the_same_trials_and_another_seed_others():
 
 @pytest.mark.parametrize(
     ("task", "metric", "best_of"),
-    [(LIKE, "like/auc", max), (RATING, "rating/rmse", min), (LIKE, "like/log_loss", min), (RATING, "rating/r2", max)],
+    [
+        (LIKE, "like/auc", max),
+        (RATING, "rating/rmse", min),
+        (LIKE, "like/log_loss", min),
+        (RATING, "rating/r2", max),
+        (STARS, "stars/rmse", min),
+        (STARS, "stars/kappa", max),
+        (KIND, "kind/auc", max),
+    ],
 )
 def test_the_best_trial_by_the_direction_of_the_metric_is_kept(task, metric, best_of):
-    named = {} if metric in ("like/auc", "rating/rmse") else {"metric": metric}
+    named = {} if metric in ("like/auc", "rating/rmse", "stars/rmse", "kind/auc") else {"metric": metric}
     table = make_table(400)
     result = tuned(task, table, LogisticRegressionConfig, trials=4, **named)
     values = [trial.metrics[metric] for trial in result.trials]

@@ -181,3 +181,21 @@ def test_a_batch_of_codes_alone_and_one_of_numbers_alone():
     numbers = ExampleBatch({"price": torch.tensor(np.array([0.5, -1.0], np.float32))})
     assert ExampleInputs(categorical, ExampleInputsConfig(width=4))(codes).shape == (2, 4)
     assert ExampleInputs(dense, ExampleInputsConfig(width=4))(numbers).shape == (2, 2)
+
+
+def test_a_number_that_is_not_squashed_arrives_as_it_is(batch):
+    plain = replace(
+        SCHEMA,
+        specs=tuple(
+            spec.model_copy(update={"squash": False}) if spec.name == "price" else spec for spec in SCHEMA.specs
+        ),
+    )
+    layers = [ExampleInputs(schema, ExampleInputsConfig(width=4)).eval() for schema in (SCHEMA, plain)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    far = changed(batch, "price", torch.linspace(-1e4, 1e4, 30))
+    squashed, linear = (layer(far)[:, -4:] for layer in layers)  # price, count, and what is missing of them
+    present = batch.present["price"]
+    values = torch.where(present, far.columns["price"], 0.0)
+    torch.testing.assert_close(linear[:, 0], values)
+    torch.testing.assert_close(squashed[:, 0], values.sign() * values.abs().log1p())
+    torch.testing.assert_close(linear[:, 1:], squashed[:, 1:])

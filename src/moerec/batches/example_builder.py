@@ -6,7 +6,7 @@ Shape letters: N examples, U users, I the item index, E events, V width of a vec
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,11 @@ class ExampleBuilder:
 
         Raises:
             ConfigError: a column or modality is missing, two inputs share a name, or there is no input at all.
-            DatasetError: no timestamps, no such split, or no train event.
+            DatasetError: no timestamps where an input looks at the past, no such split, or no train event.
         """
-        require_timestamps(dataset)
         given, configs = vectors or {}, causal_features or {}
+        if configs or history_length:
+            require_timestamps(dataset)
         for spec in specs:
             if spec.side not in ("user", "item"):
                 raise ConfigError(f"features.{spec.name}: a column belongs to side user or item, not {spec.side}")
@@ -130,6 +131,11 @@ class ExampleBuilder:
         )
         _check_names(builder.schema)
         return builder
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether an input is made of earlier events; without, examples need no times."""
+        return bool(self.features) or self.history_length > 0
 
     @property
     def schema(self) -> ExampleSchema:
@@ -157,17 +163,17 @@ class ExampleBuilder:
         """The inputs of examples; each sees the events with a strictly earlier timestamp and no others.
 
         Args:
-            examples: user (any other number than those of the data set for an unknown one), item, timestamp,
-                optionally negative and event; every further column is a label.
+            examples: user (any other number than those of the data set for an unknown one), item, timestamp (not
+                needed where no input looks back), optionally negative and event; every further column is a label.
             events: what is known of the users, instead of the builder's own events: user, item, timestamp, labels.
 
         Raises:
             ConfigError: a column is missing, an item is outside the index, or a label is no number.
             DatasetError: no events are known, or a time is missing.
         """
-        keys = read_keys(examples, len(self.trained_items))
-        log = self._log(events)
-        users, items, times = (keys[name].to_numpy().astype(np.int64) for name in ("user", "item", "timestamp"))
+        keys = read_keys(examples, len(self.trained_items), needs_times=self.looks_back)
+        users, items = (keys[name].to_numpy().astype(np.int64) for name in ("user", "item"))
+        times = None if keys["timestamp"].null_count() else keys["timestamp"].to_numpy()
         known = (users >= 0) & (users < len(self.trained_users))
         columns: Columns = {}
         present: Presence = {}
@@ -175,10 +181,12 @@ class ExampleBuilder:
             gathered, there = table.gather(rows)
             columns |= gathered
             present |= there
-        for name, feature in self.features.items():
-            _put_computed(feature, name, log, keys, columns, present)
-        if self.history_length:
-            columns[HISTORY] = self._histories(log, users, times)
+        log = self._log(events) if self.looks_back else None
+        if log is not None:
+            for name, feature in self.features.items():
+                _put_computed(feature, name, log, keys, columns, present)
+            if self.history_length:
+                columns[HISTORY] = self._histories(log, users, keys["timestamp"].to_numpy())
         negative = read_negative(examples)
         return ExampleTable(
             schema=self.schema,
@@ -192,6 +200,18 @@ class ExampleBuilder:
             columns=columns,
             present=present,
         )
+
+    def with_users(self, users: pl.DataFrame) -> ExampleBuilder:
+        """The same with further users, whose numbers follow those of the data set; they have columns and no events.
+
+        Args:
+            users: the columns of users that the inputs are read from.
+
+        Raises:
+            ConfigError: a column is missing or of the wrong type.
+        """
+        trained = np.append(self.trained_users, np.zeros(users.height, np.bool_))
+        return replace(self, users=self.users.with_rows(users), trained_users=trained)
 
     def save(self, directory: Path) -> None:
         """Write everything but the events into a folder."""

@@ -17,9 +17,8 @@ def examples_of(dataset: Dataset, split: str, part: Part, labels: Sequence[str] 
 
     Raises:
         ConfigError: the events have no such label.
-        DatasetError: no timestamps, or no split of that name.
+        DatasetError: no split of that name.
     """
-    require_timestamps(dataset)
     for label in labels:
         if label not in dataset.info.labels:
             known = ", ".join(dataset.info.labels) or "none"
@@ -37,10 +36,10 @@ def with_negatives(examples: pl.DataFrame, drawn: Negatives) -> pl.DataFrame:
     return pl.concat([examples, drawn.frame.with_columns(negative=pl.lit(True))], how="diagonal")
 
 
-def require_timestamps(dataset: Dataset) -> None:
-    """Raises DatasetError when the data set has no timestamps."""
+def require_timestamps(dataset: Dataset, what: str = "causal features and ranker.history (write 0)") -> None:
+    """Raises DatasetError when the data set has no timestamps and something needs them."""
     if not dataset.info.timestamps:
         raise DatasetError(
-            f"data set '{dataset.info.name}' has no timestamps; causal features need timestamps, "
-            "so leave the ranker out or take a source that has times"
+            f"data set '{dataset.info.name}' has no timestamps; {what} need timestamps, "
+            "so leave that out or take a source that has times"
         )

@@ -39,7 +39,7 @@ class ExampleBatch:
     present: Mapping[str, Tensor] = field(default_factory=dict)
     """Per dense or vector feature: [B] bool, False where the value is missing."""
     labels: Mapping[str, Tensor] = field(default_factory=dict)
-    """Per task: [B] float32, 0 where masked."""
+    """Per task: [B] float32, the label or the place of its class; 0 where masked."""
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     """Per task: [B] bool, rows that count."""
 
@@ -76,8 +76,8 @@ class ExampleTable:
     """User index."""
     items: Ints  # [N]
     """Item index."""
-    timestamps: Ints  # [N]
-    """Milliseconds since 1970."""
+    timestamps: Ints | None  # [N]
+    """Milliseconds since 1970; None where the examples have no times."""
     negative: NDArray[np.bool_]  # [N]
     """Drawn rows."""
     labels: Mapping[str, NDArray[np.float64]]

@@ -6,7 +6,7 @@ Shape letters: U users, I the item index, R rows of a table, V width of a vector
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,21 @@ class LookupTable:
         """Columns and presence of examples, by their rows [N] of the table."""
         columns = {name: Gathered(values, rows) for name, values in self.columns.items()}
         return columns, {name: Gathered(values, rows) for name, values in self.present.items()}
+
+    def with_rows(self, table: pl.DataFrame) -> LookupTable:
+        """The same table of users with the rows of further ones, who have columns and no train event.
+
+        Raises:
+            ConfigError: a column is missing or of the wrong type.
+        """
+        fitted = {entry.spec.name for entry in self.state.columns}
+        arrays = apply_columns([spec for spec in self.specs if spec.name in fitted], table, self.state)
+        added: dict[str, NDArray[Any]] = {**arrays.categorical, **arrays.multi, **arrays.dense}
+        for name in self.columns.keys() - fitted:  # the user's own id
+            added[name] = np.full(table.height, UNKNOWN_USER, np.int32)
+        columns = {name: _joined(values, added[name]) for name, values in self.columns.items()}
+        present = {name: np.concatenate([values, arrays.present[name]]) for name, values in self.present.items()}
+        return replace(self, columns=columns, present=present)
 
 
 def user_codes(trained: Bools) -> NDArray[np.int32]:
@@ -111,6 +126,14 @@ def fit_table(
         columns[id_name] = user_codes(trained) if side == "user" else item_codes(trained)
         sizes[id_name] = len(trained) + (FIRST_USER if side == "user" else 0)
     return LookupTable(side, tuple(inputs), sizes, columns, present, state)
+
+
+def _joined(above: NDArray[Any], below: NDArray[Any]) -> NDArray[Any]:
+    """Rows of two arrays; those of a multi column may have different numbers of places."""
+    if above.ndim == 2:
+        width = max(above.shape[1], below.shape[1])
+        above, below = (np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in (above, below))
+    return np.concatenate([above, below])
 
 
 def _with_empty_row(values: NDArray[Any]) -> NDArray[Any]:

@@ -74,24 +74,23 @@ def audit(dataset: Dataset, split: str) -> AuditReport:
         DatasetError: no split of that name.
     """
     parts = dataset.split(split)
-    findings = [
-        _counts(dataset),
-        _rejects(dataset),
-        _catalogue(dataset),
-        _time_span(dataset),
-        _ties(dataset),
-        _repeats(dataset),
-        _activity(dataset),
-        _popularity(dataset),
+    # One event a user and no times: a table whose rows have no past and nothing in common but columns.
+    is_log = dataset.timestamps is not None or dataset.num_users < dataset.info.counts.events
+    findings = [_counts(dataset), _rejects(dataset), _catalogue(dataset)]
+    if is_log:
+        findings += [_time_span(dataset), _ties(dataset), _repeats(dataset), _activity(dataset), _popularity(dataset)]
+    else:
+        findings.append(_rows(dataset))
+    findings += [
         *_labels(dataset, parts),
-        *_missing_columns(dataset),
+        *_missing_columns("user", dataset.users),
+        *_missing_columns("item", dataset.items),
         *_missing_modalities(dataset),
         _parts(dataset, parts),
-        _future_of_user(dataset, parts),
-        _future_of_others(dataset, parts),
-        _cold_items(dataset, parts),
-        _cold_users(dataset, parts),
     ]
+    if is_log:
+        findings += [_future_of_user(dataset, parts), _future_of_others(dataset, parts)]
+        findings += [_cold_items(dataset, parts), _cold_users(dataset, parts)]
     return AuditReport(dataset.info.name, split, dataset.info.splits[split].rule, tuple(findings))
 
 
@@ -175,6 +174,14 @@ def _time_span(dataset: Dataset) -> Finding:
 def _follows(dataset: Dataset) -> NDArray[np.bool_]:
     """Whether each event but the first has a predecessor of the same user, [N - 1]."""
     return np.diff(dataset.event_users) == 0
+
+
+def _rows(dataset: Dataset) -> Finding:
+    sentence = (
+        "Every user has one event and there are no times: this is a table of rows and no log. Only columns can tell of "
+        "a row, nothing can be told of a past, and no row is of a user that was trained on."
+    )
+    return Finding("rows", "ok", sentence, {"rows": dataset.info.counts.events})
 
 
 def _ties(dataset: Dataset) -> Finding:
@@ -261,16 +268,16 @@ def _mean(column: pl.Series, parts: NDArray[np.int8], part: str) -> float | None
     return float(values.mean()) if values.size else None
 
 
-def _missing_columns(dataset: Dataset) -> Iterator[Finding]:
-    columns = [name for name in dataset.items.columns if name not in ("item", "item_id")]
-    rates = {name: dataset.items[name].null_count() / dataset.num_items for name in columns}
+def _missing_columns(what: str, table: pl.DataFrame) -> Iterator[Finding]:
+    columns = [name for name in table.columns if name not in (what, f"{what}_id", "first_event")]
+    rates = {name: table[name].null_count() / table.height for name in columns}
     if rates:
         worst = max(rates, key=lambda name: rates[name])
         listed = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items() if rate > 0) or "nothing"
         sentence = (
-            f"Missing in the items: {listed}; models see a missing value as such, and the fewer of it the better."
+            f"Missing in the {what}s: {listed}; models see a missing value as such, and the fewer of it the better."
         )
-        yield Finding("item columns", _level(rates[worst], 0, 0.5), sentence, rates)
+        yield Finding(f"{what} columns", _level(rates[worst], 0, 0.5), sentence, rates)
 
 
 def _missing_modalities(dataset: Dataset) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """Curves and histograms of predictions as plain data, for plots and for JSON.
 
-Shape letters: N rows, P points of a curve.
+Shape letters: N rows, P points of a curve, C classes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moerec.evaluation.class_metrics import confusion
 from moerec.evaluation.prediction_metrics import (
     CALIBRATION_BINS,
     RankedScores,
@@ -20,6 +21,7 @@ from moerec.evaluation.prediction_metrics import (
     precision_over_recall,
 )
 from moerec.evaluation.predictions import Predictions
+from moerec.tasks import TaskConfig
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -32,12 +34,17 @@ _WILSON = 1.959963984540054  # the normal deviate of 95%
 def curves(predictions: Predictions) -> dict[str, Any]:
     """All curves of a task; without rows none.
 
-    binary: `roc`, `precision_recall`, `calibration`, `histogram`; regression: `calibration`, `residuals`.
+    binary: `roc`, `precision_recall`, `calibration`, `histogram`; regression: `calibration`, `residuals`; multiclass:
+    `confusion`, `calibration` (whether the likeliest class is as often right as its probability says); ordinal:
+    `confusion`, `calibration` (of the expected value).
     """
-    labels, scores = predictions.labels, predictions.scores
+    task, labels, scores = predictions.task, predictions.labels, predictions.scores
     if len(labels) == 0:
         return {}
-    if predictions.task.type == "regression":
+    if task.num_classes:
+        counts = {"values": list(task.values), "count": confusion(labels, scores).tolist()}
+        return {"confusion": counts, "calibration": _class_calibration(task, labels, scores)}
+    if task.type == "regression":
         return {"calibration": regression_calibration(labels, scores), "residuals": residual_histogram(labels, scores)}
     return {
         "roc": roc_points(labels, scores),
@@ -45,6 +52,14 @@ def curves(predictions: Predictions) -> dict[str, Any]:
         "calibration": binary_calibration(labels, scores),
         "histogram": score_histogram(labels, scores),
     }
+
+
+def _class_calibration(task: TaskConfig, labels: Floats, probabilities: Floats) -> dict[str, Any]:
+    if task.type == "multiclass":
+        right = (probabilities.argmax(1) == labels).astype(np.float64)
+        return binary_calibration(right, probabilities.max(1))
+    values = np.asarray(task.values)
+    return regression_calibration(values[labels.astype(np.int64)], probabilities @ values)
 
 
 def roc_points(labels: Floats, scores: Floats, points: int = POINTS) -> dict[str, Any]:

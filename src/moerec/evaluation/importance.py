@@ -3,7 +3,7 @@
 A model may read the same thing from two features, and then neither looks important: the value says what this model
 loses, not what the feature is worth.
 
-Shape letters: T rows, R repeats.
+Shape letters: T rows, R repeats, C classes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moerec.evaluation.class_metrics import macro_auc
 from moerec.evaluation.prediction_metrics import auc, rmse
 from moerec.tasks import Target, TaskConfig
 
 Ints = NDArray[np.int64]
 Predict = Callable[[Mapping[str, Ints]], Mapping[str, NDArray[np.floating]]]
-"""From {feature: [T] the row that each row takes it from}, other features unchanged, to {task: [T] predictions}."""
+"""From {feature: [T] the row that each row takes it from}, other features unchanged, to {task: [T] or [T, C]
+predictions}."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Importance:
     """What a task loses without a feature."""
 
     drop: float
-    """Mean fall of AUC (binary) or rise of RMSE (regression)."""
+    """Mean fall of AUC (binary, multiclass) or rise of RMSE (regression, ordinal)."""
     deviation: float
     """Sample standard deviation over the repeats; 0 for one repeat."""
 
@@ -82,8 +84,17 @@ def _losses(
         mask = targets[task.name].mask
         labels = targets[task.name].values[mask].astype(np.float64)
         predicted = np.asarray(scores[task.name], dtype=np.float64)[mask]
-        losses[task.name] = rmse(labels, predicted) if task.type == "regression" else -auc(labels, predicted)
+        losses[task.name] = _main_loss(task, labels, predicted)
     return losses
+
+
+def _main_loss(task: TaskConfig, labels: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    if task.type == "ordinal":
+        values = np.asarray(task.values)
+        return rmse(values[labels.astype(np.int64)], predicted @ values)
+    if task.type == "regression":
+        return rmse(labels, predicted)
+    return -(macro_auc if task.type == "multiclass" else auc)(labels, predicted)
 
 
 def _deviation(values: Sequence[float]) -> float:

@@ -1,28 +1,26 @@
 """How sure the metrics of predictions are: bootstrap over users, and the difference of two models.
 
 Rows of one user depend on each other, so whole users are drawn (the cluster bootstrap of Field and Welsh 2007). A
-user that is drawn twice counts as two users, so a resample is a whole number of times for each user, and no
-metric needs the rows again: sums over users give most of them, and the ranking metrics need one pass over
-rows that were sorted once.
+user that is drawn twice counts as two users, so a resample is a whole number of times for each user; see
+`prediction_resamples`.
 
 Two models are compared by the same bootstrap, not by swapping their predictions within users: AUC and the
 calibration errors pool rows over users, and scores of two models that are equally good but on different scales
 may not be mixed. The p-value belongs to the interval: 0.05 is about where the 95% interval begins to leave
 out 0.
 
-Shape letters: N rows, U users, R resamples, S sums, B bins.
+Shape letters: U users, R resamples.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moerec.evaluation import prediction_metrics as metrics
+from moerec.evaluation.prediction_resamples import RESAMPLERS
 from moerec.evaluation.predictions import Predictions, evaluate_predictions, metric_name
 from moerec.evaluation.significance import NUMBERS_IN_MEMORY, Interval
 
@@ -157,7 +155,7 @@ def _resampled(
     """Metrics of each part in every resample: a list of {full name: [R]}."""
     if len(users) == 0:
         return [{} for _ in predictions]
-    prepared = [_Resampler(part, users) for part in predictions]
+    prepared = [RESAMPLERS[part.task.type](part, users) for part in predictions]
     blocks = [[resampler(times) for resampler in prepared] for times in _resamples(len(users), resamples, generator)]
     return [
         {name: np.concatenate([block[p][name] for block in blocks]) for name in blocks[0][p]}
@@ -173,88 +171,3 @@ def _resamples(users: int, resamples: int, generator: np.random.Generator) -> It
         drawn = generator.integers(0, users, size=(rows, users), dtype=np.int64)
         drawn += np.arange(rows)[:, None] * users
         yield np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float64)
-
-
-class _Resampler:
-    """The metrics of one task when each user counts a number of times."""
-
-    def __init__(self, predictions: Predictions, users: Ints) -> None:
-        self.task = predictions.task
-        self.users = users
-        self.codes = np.searchsorted(users, predictions.users)  # [N] place of the row's user
-        self.binary = self.task.type == "binary"
-        self.sums = self._binary_sums(predictions) if self.binary else self._regression_sums(predictions)  # [U, S]
-        if self.binary:
-            self.ranked = metrics.RankedScores.of(predictions.labels, predictions.scores)
-            self.ranked_codes = self.codes[self.ranked.order]
-
-    def _regression_sums(self, predictions: Predictions) -> Floats:
-        labels, scores = predictions.labels, predictions.scores
-        centred = labels - (labels.mean() if len(labels) else 0.0)  # sums of squares far from 0 lose digits
-        return self._sum([np.ones(len(labels)), (scores - labels) ** 2, np.abs(scores - labels), centred, centred**2])
-
-    def _binary_sums(self, predictions: Predictions) -> Floats:
-        labels, scores = predictions.labels, predictions.scores
-        predicted = scores >= metrics.THRESHOLD
-        rows = [
-            np.ones(len(labels)),
-            metrics.log_losses(labels, scores),
-            (scores - labels) ** 2,
-            (predicted == (labels == 1)).astype(np.float64),
-            labels * predicted,
-            labels + predicted,
-        ]
-        by_user = metrics.auc_by_user(predictions.users, labels, scores)
-        weights = np.where(np.isnan(by_user.values), 0, by_user.rows)
-        aucs = np.zeros((len(self.users), 2))  # the rows of users that have an AUC, times it and alone
-        aucs[np.searchsorted(self.users, by_user.users)] = np.stack(
-            [weights * np.nan_to_num(by_user.values), weights], axis=1
-        )
-        bins = metrics.CALIBRATION_BINS
-        cells = self.codes * bins + metrics.calibration_bins(scores)
-        gaps = np.bincount(cells, weights=scores - labels, minlength=len(self.users) * bins).reshape(-1, bins)
-        return np.concatenate([self._sum(rows), aucs, gaps], axis=1)  # [U, 8 + B]
-
-    def _sum(self, rows: list[Floats]) -> Floats:
-        """Sums over the rows of each user, [U, S]."""
-        return np.stack([np.bincount(self.codes, weights=row, minlength=len(self.users)) for row in rows], axis=1)
-
-    def __call__(self, times: Floats) -> dict[str, Floats]:
-        """{full name: [R]} from how often each user counts [R, U]."""
-        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is NaN: the resample does not define it
-            values = self._binary(times) if self.binary else self._regression(times)
-        return {metric_name(self.task, name): value for name, value in values.items()}
-
-    def _regression(self, times: Floats) -> dict[str, Floats]:
-        rows, squared, absolute, centred, centred_squared = (times @ self.sums).T  # each [R]
-        variance = centred_squared - centred**2 / rows
-        variance[variance <= 1e-12 * centred_squared] = math.nan  # equal labels, but for rounding
-        return {"rmse": np.sqrt(squared / rows), "mae": absolute / rows, "r2": 1 - squared / variance}
-
-    def _binary(self, times: Floats) -> dict[str, Floats]:
-        sums = times @ self.sums  # [R, 8 + B]
-        rows, losses, squared, correct, true_positive, positive, weighted_auc, weights = sums[:, :8].T  # each [R]
-        ranking = np.array([self._ranking(row) for row in times])  # [R, 3]
-        return {
-            "auc": ranking[:, 0],
-            "gauc": weighted_auc / weights,
-            "average_precision": ranking[:, 1],
-            "log_loss": losses / rows,
-            "brier": squared / rows,
-            "ece": np.abs(sums[:, 8:]).sum(axis=1) / rows,
-            "ece_mass": ranking[:, 2],
-            "accuracy": correct / rows,
-            "f1": 2 * true_positive / positive,
-        }
-
-    def _ranking(self, times: Floats) -> tuple[float, float, float]:
-        """AUC, average precision and calibration error by mass of one resample [U]."""
-        ranked = self.ranked
-        weights = times[self.ranked_codes]  # [N]
-        total, positive = ranked.cumulate(weights), ranked.cumulate(weights * ranked.labels)
-        errors = ranked.cumulate(weights * (ranked.scores - ranked.labels))
-        return (
-            metrics.area_under_roc(total, positive),
-            metrics.precision_over_recall(total, positive),
-            metrics.calibration_error_by_mass(total, errors),
-        )

@@ -37,7 +37,7 @@ def count_earlier_events(users: Ints, timestamps: Ints, train_users: Ints, train
 
 def slice_rows(
     items: Ints,
-    earlier_events: Ints,
+    earlier_events: Ints | None,
     train_counts: NDArray[np.integer],
     cold_below: int = COLD_BELOW,
     head_share: float = 0.5,
@@ -51,13 +51,17 @@ def slice_rows(
 
     Args:
         items: [T] item of each row.
-        earlier_events: [T] train events of the user before the row; see `count_earlier_events`.
+        earlier_events: [T] train events of the user before the row; see `count_earlier_events`. None where events
+            have no times: then there are no slices by user, and none that would hold every row.
         train_counts: [num_indices] train events of each item.
         cold_below: a user with fewer earlier events is cold.
         head_share: share of the train events that the head items have.
     """
     head = head_items(train_counts, head_share)[items]
     cold = np.asarray(train_counts)[items] == 0
+    of_items = {"head item": head, "tail item": ~head & ~cold, "cold item": cold}
+    if earlier_events is None:
+        return {name: chosen for name, chosen in of_items.items() if not chosen.all()}
     low, high = (
         np.quantile(earlier_events, [1 / 3, 2 / 3], method="inverted_cdf") if len(earlier_events) else (0.0, 0.0)
     )
@@ -67,9 +71,7 @@ def slice_rows(
         "short history": earlier_events <= low,
         "medium history": (earlier_events > low) & (earlier_events <= high),
         "long history": earlier_events > high,
-        "head item": head,
-        "tail item": ~head & ~cold,
-        "cold item": cold,
+        **of_items,
     }
 
 

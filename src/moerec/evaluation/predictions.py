@@ -4,7 +4,7 @@ A metric is called `<task>/<metric>`, for instance `like/auc`, and is over real 
 drawn negatives says so in the name, `like/auc/reviews+negatives`: telling what a user met from what it did not
 is another question, and easier, than telling what it liked.
 
-Shape letters: N rows that count, T rows of the table.
+Shape letters: N rows that count, T rows of the table, C classes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moerec.errors import ConfigError, DatasetError
+from moerec.evaluation import class_metrics
 from moerec.evaluation import prediction_metrics as metrics
-from moerec.tasks import Target, TaskConfig, TaskStatistics
+from moerec.tasks import Target, TaskConfig, TaskStatistics, TaskType
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -34,15 +35,24 @@ HIGHER_IS_BETTER = {
     "ece_mass": False,
     "accuracy": True,
     "f1": True,
+    "macro_f1": True,
+    "kappa": True,
     "rmse": False,
     "mae": False,
     "r2": True,
 }
 """Every metric and its direction."""
-REGRESSION = ("rmse", "mae", "r2")
-"""The metrics of regression tasks; all others are of binary ones."""
-MAIN_METRIC = {"binary": "auc", "regression": "rmse"}
+METRICS: dict[TaskType, tuple[str, ...]] = {
+    "binary": ("auc", "gauc", "average_precision", "log_loss", "brier", "ece", "ece_mass", "accuracy", "f1"),
+    "regression": ("rmse", "mae", "r2"),
+    "multiclass": ("auc", "accuracy", "macro_f1", "log_loss", "ece"),
+    "ordinal": ("rmse", "mae", "kappa", "accuracy", "log_loss"),
+}
+"""The metrics of each type of task; the first one selects and sums up."""
+MAIN_METRIC: dict[TaskType, str] = {kind: names[0] for kind, names in METRICS.items()}
 """The metric that selects and sums up, by type of task."""
+SUM_TOLERANCE = 1e-3
+"""How far the sum of a row's class probabilities may be from 1."""
 
 
 def metric_name(task: TaskConfig, metric: str) -> str:
@@ -74,9 +84,9 @@ class Predictions:
     users: Ints  # [N]
     """User of each row."""
     labels: Floats  # [N]
-    """What is true: 0 or 1, or a number."""
-    scores: Floats  # [N]
-    """What the model says: a probability, or a number in the label's unit."""
+    """What is true: 0 or 1, a number, or the place of a class."""
+    scores: Floats  # [N], or [N, C]
+    """What the model says: a probability, a number in the label's unit, or the probability of each class."""
     negative: Bools  # [N]
     """Drawn rows; none in the population `reviews`."""
     model: str = "model"
@@ -85,27 +95,42 @@ class Predictions:
     def __post_init__(self) -> None:
         where = f"{self.model}, task '{self.task.name}'"
         lengths = {len(self.users), len(self.labels), len(self.scores), len(self.negative)}
-        if len(lengths) > 1 or self.scores.ndim != 1:
+        if len(lengths) > 1 or self.labels.ndim != 1:
             raise ValueError(f"{where}: users, labels, scores and negative must be vectors of one length")
+        classes = self.task.num_classes
+        if self.scores.shape[1:] != ((classes,) if classes else ()):
+            shape = f"rows of {classes} probabilities" if classes else "a vector"
+            raise ValueError(f"{where}: the predictions must be {shape}, not an array of shape {self.scores.shape}")
         if self.task.population == "reviews" and self.negative.any():
             raise ValueError(f"{where}: drawn negatives among the rows of the population reviews; use Predictions.of")
-        broken = int((~np.isfinite(self.scores)).sum())
+        broken = _rows_with(~np.isfinite(self.scores))
         if broken:
             raise DatasetError(
                 f"{where}: {broken:,} of {len(self):,} predictions are NaN or infinite; "
                 "look for them in the training's history and lower the learning rate"
             )
-        if self.task.type == "regression":
-            return
-        if not np.isin(self.labels, (0.0, 1.0)).all():
-            raise ValueError(f"{where}: the labels of a binary task must be 0 or 1")
+        if self.task.type != "regression":
+            self._check_probabilities(where)
+
+    def _check_probabilities(self, where: str) -> None:
+        classes = self.task.num_classes
+        if not np.isin(self.labels, np.arange(classes or 2)).all():
+            known = f"places of classes, 0 to {classes - 1}" if classes else "0 or 1"
+            raise ValueError(f"{where}: labels of type {self.task.type} must be {known}")
         outside = (self.scores < 0) | (self.scores > 1)
         if outside.any():
-            value = self.scores[outside][0]
             raise DatasetError(
-                f"{where}: {int(outside.sum()):,} of {len(self):,} predictions lie outside [0, 1], one is {value:.4g}; "
-                "a binary task needs probabilities, not logits"
+                f"{where}: {_rows_with(outside):,} of {len(self):,} predictions lie "
+                f"outside [0, 1], one is {self.scores[outside][0]:.4g}; type {self.task.type} needs probabilities, "
+                "not logits"
             )
+        if classes and len(self):
+            sums = self.scores.sum(1)
+            worst = sums[np.abs(sums - 1).argmax()]
+            if abs(worst - 1) > SUM_TOLERANCE:
+                raise DatasetError(
+                    f"{where}: the class probabilities of a row sum to {worst:.4g}, not to 1; divide them by their sum"
+                )
 
     @classmethod
     def of(
@@ -123,7 +148,7 @@ class Predictions:
             task: the task.
             users: [T] user of each row.
             target: [T] labels, and the mask of the rows that count.
-            scores: [T] predictions; those of the other rows are not looked at.
+            scores: [T] predictions, or [T, C]; those of the other rows are not looked at.
             negative: [T] drawn rows.
             model: name of the model, for messages.
 
@@ -164,10 +189,20 @@ class Predictions:
         )
 
 
+def _rows_with(flags: Bools) -> int:
+    """Rows of [N] or [N, C] that hold a flag."""
+    return int(flags.any(axis=tuple(range(1, flags.ndim))).sum())
+
+
 def evaluate_predictions(predictions: Predictions) -> dict[str, float]:
     """All metrics of a task by full name; one that the rows do not define is left out."""
     users, labels, scores = predictions.users, predictions.labels, predictions.scores
-    if predictions.task.type == "regression":
+    task = predictions.task
+    if task.type == "multiclass":
+        values = class_metrics.multiclass_metrics(labels, scores)
+    elif task.type == "ordinal":
+        values = class_metrics.ordinal_metrics(labels, scores, np.asarray(task.values))
+    elif task.type == "regression":
         values = {
             "rmse": metrics.rmse(labels, scores),
             "mae": metrics.mae(labels, scores),
@@ -185,19 +220,22 @@ def evaluate_predictions(predictions: Predictions) -> dict[str, float]:
             "accuracy": metrics.accuracy(labels, scores),
             "f1": metrics.f1(labels, scores),
         }
-    return {metric_name(predictions.task, name): value for name, value in values.items() if not math.isnan(value)}
+    return {metric_name(task, name): value for name, value in values.items() if not math.isnan(value)}
 
 
 def describe_rows(predictions: Predictions) -> dict[str, float]:
     """What the metrics must be read against, by full name; these have no direction.
 
-    `rows` and `users`; binary: `positive_share`, `majority_accuracy` (of always saying the commoner class), and the
-    shares of users and rows that GAUC leaves out; regression: `label_mean` and `label_deviation` (the RMSE of
-    always saying the mean).
+    `rows` and `users`; binary: `positive_share`, `majority_accuracy` (of always saying the commonest class), and the
+    shares of users and rows that GAUC leaves out; regression and ordinal: `label_mean` and `label_deviation` (the RMSE
+    of always saying the mean); multiclass and ordinal: `majority_accuracy`, and `label_entropy` (the log loss of always
+    saying the classes' shares).
     """
-    labels = predictions.labels
+    task, labels = predictions.task, predictions.labels
     values = {"rows": float(len(labels)), "users": float(len(np.unique(predictions.users)))}
-    if len(labels) and predictions.task.type == "binary":
+    if not len(labels):
+        return {metric_name(task, name): value for name, value in values.items()}
+    if task.type == "binary":
         by_user = metrics.auc_by_user(predictions.users, labels, predictions.scores)
         share = float(labels.mean())
         values |= {
@@ -206,9 +244,13 @@ def describe_rows(predictions: Predictions) -> dict[str, float]:
             "gauc_users_left_out": by_user.users_left_out,
             "gauc_rows_left_out": by_user.rows_left_out,
         }
-    elif len(labels):
+    if task.num_classes:
+        most = float(np.unique(labels, return_counts=True)[1].max() / len(labels))
+        values |= {"majority_accuracy": most, "label_entropy": class_metrics.label_entropy(labels)}
+        labels = np.asarray(task.values)[labels.astype(np.int64)]
+    if task.type in ("regression", "ordinal"):
         values |= {"label_mean": float(labels.mean()), "label_deviation": float(labels.std())}
-    return {metric_name(predictions.task, name): value for name, value in values.items()}
+    return {metric_name(task, name): value for name, value in values.items()}
 
 
 def selection_value(
@@ -216,8 +258,8 @@ def selection_value(
 ) -> float:
     """One number to select a model by, higher is better: the mean over the tasks.
 
-    A binary task gives its AUC; a regression 1 - RMSE / the deviation of the train labels, which is about 0 for
-    always saying their mean and 1 for no error.
+    A binary or multiclass task gives its AUC; a regression or an ordinal task 1 - RMSE / the deviation of the train
+    labels, which is about 0 for always saying their mean and 1 for no error.
 
     Args:
         values: metrics by full name.
@@ -236,7 +278,7 @@ def selection_value(
                 "have the same label; make the validation part larger"
             )
         value = values[name]
-        parts.append(value if task.type == "binary" else 1 - value / statistics[task.name].deviation)
+        parts.append(value if is_higher_better(name) else 1 - value / statistics[task.name].deviation)
     return float(np.mean(parts))
 
 
@@ -246,5 +288,4 @@ SELECTION = "selection"
 
 def metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
     """Every name by which a model can be selected."""
-    kinds = {"binary": tuple(name for name in HIGHER_IS_BETTER if name not in REGRESSION), "regression": REGRESSION}
-    return [SELECTION, *(metric_name(task, metric) for task in tasks for metric in kinds[task.type])]
+    return [SELECTION, *(metric_name(task, metric) for task in tasks for metric in METRICS[task.type])]

@@ -48,7 +48,7 @@ def tune_ranking(
         valid_rows: [R] rows to judge by; none of them a train row.
         task: what to predict.
         target: its labels over all N rows of the table.
-        metric: full name of the metric that decides; by default the task's AUC, or RMSE for a regression.
+        metric: full name of the metric that decides; by default the main metric of the task's type.
         seed: of the search and of the fits.
 
     Raises:
@@ -59,8 +59,8 @@ def tune_ranking(
         raise ConfigError(f"tuning of task '{task.name}': {len(shared):,} rows are in train and in validation")
     name = metric or metric_name(task, MAIN_METRIC[task.type])
     higher = is_higher_better(name)
-    labels = Target(target.values[valid_rows], target.mask[valid_rows])
-    statistics = TaskStatistics.of(Target(target.values[train_rows], target.mask[train_rows]))
+    labels = target.take(valid_rows)
+    statistics = TaskStatistics.of(target.take(train_rows), task.transform)
 
     def judge(config: R) -> dict[str, float]:
         scores = config.fit(table, train_rows, task, target, statistics, seed).predict(table, valid_rows)

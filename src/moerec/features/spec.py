@@ -43,6 +43,9 @@ class FeatureSpec(Config):
     transform: DenseTransformKind = "standardise"
     """For `dense`: none; standardise (zero mean, unit variance on train rows); log (log1p, then standardise);
     quantile (by rank among the train rows, to a standard normal)."""
+    squash: bool = True
+    """For `dense` in a ranker: take the logarithm of what lies far from 0 after the transform, so that no value can
+    drown the others; false hands the number on as it is."""
     dim: int | None = None
     """Width of the embedding; by default the model's own width."""
 

@@ -1,4 +1,7 @@
-"""Predictions of a ranker for rows of an example table, in blocks of bounded memory."""
+"""Predictions of a ranker for rows of an example table, in blocks of bounded memory.
+
+Shape letters: R rows, C classes, E experts.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ def predict_rows(
     instead: Mapping[str, Ints] | None = None,
     watch: Callable[[int, Mapping[str, Gating]], None] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Probabilities and numbers of some rows by task, [R] each; the model is in evaluation mode meanwhile.
+    """Probabilities and numbers of some rows by task, [R], or class probabilities [R, C].
+
+    The model is in evaluation mode meanwhile.
 
     Args:
         model: the ranker.
@@ -34,7 +39,9 @@ def predict_rows(
     """
     chosen = np.arange(len(table), dtype=np.int64) if rows is None else rows
     device = next(model.parameters()).device
-    parts: dict[str, list[NDArray[np.float64]]] = {task.name: [np.zeros(0)] for task in model.tasks}
+    parts: dict[str, list[NDArray[np.float64]]] = {
+        task.name: [np.zeros((0, task.num_classes) if task.num_classes else 0)] for task in model.tasks
+    }
     was_training = model.training
     model.eval()
     with torch.no_grad():

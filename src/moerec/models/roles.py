@@ -1,7 +1,7 @@
 """The roles of a model; evaluation, training and serving know only these.
 
 Shape letters: B sequences or examples, T events of all sequences together, N items, D width of the shared vector
-space, E experts.
+space, E experts, C classes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.batches.sequences import SequenceBatch
 from moerec.config import Config
+from moerec.losses.ordinal import ordinal_log_probabilities
 from moerec.models.item_tower import ItemTower
 from moerec.nn.gates import Gating
 from moerec.tasks import TaskConfig, TaskStatistics
@@ -112,7 +113,10 @@ class Ranker(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Per task [B]: the logit of a binary task, the number of a regression in the label's own unit."""
+        """Per task: the logit [B] of a binary task, the number [B] of a regression in the label's own unit, or
+        log(1 + label) with the transform log1p, the logits [B, C] of a multiclass task, the cumulative logits
+        [B, C - 1] of an ordinal one: P(class > k) = sigmoid(logit k) with logits that fall from left to right.
+        """
 
     def forward_with_gates(self, batch: ExampleBatch) -> tuple[dict[str, Tensor], dict[str, Gating]]:
         """What `forward` gives, and what each gate said meanwhile; the gate of a task has the task's name."""
@@ -135,10 +139,19 @@ class Ranker(nn.Module, ABC):
         return ()
 
     def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:
-        """Per task [B]: a probability or a number."""
+        """Per task [B]: a probability, or a number in the label's own unit; [B, C] the probability of each class."""
         return self.predictions(self(batch))
 
     def predictions(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the outputs of `forward` mean; per task [B]: a probability or a number."""
-        types = {task.name: task.type for task in self.tasks}
-        return {name: torch.sigmoid(out) if types[name] == "binary" else out for name, out in outputs.items()}
+        """What the outputs of `forward` mean; see `predict`."""
+        return {task.name: _prediction(task, outputs[task.name]) for task in self.tasks}
+
+
+def _prediction(task: TaskConfig, output: Tensor) -> Tensor:
+    if task.type == "binary":
+        return torch.sigmoid(output)
+    if task.type == "multiclass":
+        return torch.softmax(output, dim=1)
+    if task.type == "ordinal":
+        return ordinal_log_probabilities(output).exp()
+    return torch.expm1(output).clamp(min=0) if task.transform == "log1p" else output

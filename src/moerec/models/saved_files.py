@@ -42,9 +42,19 @@ def write_model(directory: Path, role: str, model: nn.Module, config: Config, mo
             **more,
         },
     )
-    save_file(
-        {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, directory / WEIGHTS
-    )
+    save_file(_apart(model.state_dict()), directory / WEIGHTS)
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of which no two share memory: the format has no word for a layer that several experts share."""
+    made: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in state.items():
+        plain = value.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        made[name] = plain.clone() if place in seen else plain
+        seen.add(place)
+    return made
 
 
 def read_description(directory: Path, role: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from moerec.batches.sequences import SequenceBatch
 from moerec.dataset.schema import FIRST_ITEM
 from moerec.models.predict import predict_rows
 from moerec.models.roles import Ranker, Retriever, Scorer
+from moerec.tasks import TaskConfig, predicted_value
 
 RETRIEVAL = "retrieval"
 """Name of the first stage's own part of a score."""
@@ -33,7 +34,7 @@ class Candidates:
     items: Tensor  # [B, N] int64
     """Candidates, best first by the first stage; PADDING where a user has fewer."""
     parts: Mapping[str, Tensor]
-    """`retrieval` and each task: [B, N] float64; see `task_part`."""
+    """`retrieval` and each task but multiclass ones: [B, N] float64; see `task_part`."""
 
     def scores(self, formula: Mapping[str, float]) -> Tensor:
         """The weighted sum of the parts, [B, N]; -inf at places without a candidate."""
@@ -102,18 +103,31 @@ class TwoStage:
         predictions = predict_rows(self.ranker, self.builder.build(examples, events))
         parts = {RETRIEVAL: retrieval}
         for task in self.ranker.tasks:
+            if formula_refusal(task) is not None:
+                continue
             part = torch.zeros_like(retrieval)
-            part[real] = torch.from_numpy(task_part(task.type, predictions[task.name])).to(part.device)
+            part[real] = torch.from_numpy(task_part(task, predictions[task.name])).to(part.device)
             parts[task.name] = part
         return Candidates(items, parts)
 
 
-def task_part(kind: str, predictions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a task adds to a score for one unit of weight: the log of a probability, or the number itself."""
-    if kind != "binary":
-        return predictions
-    logs: NDArray[np.float64] = np.log(np.clip(predictions, LEAST_PROBABILITY, None))
-    return logs
+def task_part(task: TaskConfig, predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a task adds to a score for one unit of weight.
+
+    The log of a probability, the number of a regression, the expected value of an ordinal task.
+    """
+    values = predicted_value(task, predictions)
+    return np.log(np.clip(values, LEAST_PROBABILITY, None)) if task.type == "binary" else values
+
+
+def formula_refusal(task: TaskConfig) -> str | None:
+    """Why a task cannot be part of a score; None if it can."""
+    if task.type != "multiclass":
+        return None
+    return (
+        f"task '{task.name}' is multiclass: its values have no order, so none of them is more than another; use a "
+        "binary task on the wanted value, or type: ordinal if the values do have an order"
+    )
 
 
 class TwoStageScorer(Scorer):

@@ -62,6 +62,9 @@ class ExampleInputs(nn.Module):
         self.categorical, self.multi = _named(schema, "categorical"), _named(schema, "multi")
         self.vectors, self.histories = _named(schema, "vector"), _named(schema, "sequence")
         self.dense = _named(schema, "dense")
+        squashed = [spec.squash for spec in schema.specs if spec.kind == "dense"]
+        self.squashed: Tensor
+        self.register_buffer("squashed", torch.tensor(squashed, dtype=torch.bool), persistent=False)  # [N]
         self.widths = _widths(schema, config.width)
         self.embed = nn.ModuleDict(
             {f"width_{width}": embedding for width, embedding in _embeddings(schema, self.widths).items()}
@@ -134,7 +137,8 @@ class ExampleInputs(nn.Module):
         everywhere = torch.ones_like(values[:, 0], dtype=torch.bool)  # [B]
         present = torch.stack([batch.present.get(name, everywhere) for name in self.dense], dim=1)  # [B, N]
         # Logarithmic far out: a value unlike any in training cannot drown the others.
-        values = torch.where(present, torch.log1p(values.abs()).copysign(values), 0.0)
+        values = torch.where(self.squashed, torch.log1p(values.abs()).copysign(values), values)
+        values = torch.where(present, values, 0.0)
         return torch.cat([values, (~present).to(values.dtype)], dim=1)
 
 

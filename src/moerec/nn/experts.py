@@ -12,11 +12,12 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moerec.config import Config
+from moerec.errors import ConfigError
 from moerec.nn.dropout import Dropout
 
 Activation = Literal["gelu", "relu", "silu"]
@@ -41,9 +42,15 @@ class Experts(nn.Module, ABC):
 class ExpertConfig(Config):
     """Base of all kinds of experts; a subclass overrides `build_one`, or `build` if it makes all of them at once."""
 
+    @model_validator(mode="after")
+    def _check_build(self) -> ExpertConfig:
+        if type(self).build_one is ExpertConfig.build_one and type(self).build is ExpertConfig.build:
+            raise ValueError(f"{type(self).__name__} lacks build_one(width_in, dropout) -> (module, width); write it")
+        return self
+
     def build_one(self, width_in: int, dropout: float) -> tuple[nn.Module, int]:
         """One expert, a module [N, I] -> [N, D], and its D."""
-        raise TypeError(f"{type(self).__name__} defines neither build_one nor build")
+        raise TypeError(f"{type(self).__name__} makes all experts at once, by build")
 
     def build(self, experts: int, width_in: int, dropout: float) -> Experts:
         """Make the experts.
@@ -54,6 +61,8 @@ class ExpertConfig(Config):
             dropout: share of hidden values set to 0 in training.
         """
         made = [self.build_one(width_in, dropout) for _ in range(experts)]
+        if not all(isinstance(one, tuple) and len(one) == 2 for one in made):
+            raise ConfigError(f"{type(self).__name__}.build_one gives no pair; return the module and its output width")
         return ExpertList([expert for expert, _ in made], made[0][1])
 
 
@@ -71,17 +80,16 @@ class ExpertList(Experts):
         outputs = [expert(rows) for expert, rows in zip(self.experts, inputs, strict=True)]  # each [N, D]
         for number, output in enumerate(outputs):
             if output.dim() != 2 or output.shape[1] != self.output_width:
-                raise ValueError(
+                raise ConfigError(
                     f"expert {number + 1} gives {list(output.shape)}, not [rows, {self.output_width}]; "
-                    "experts that are mixed need one output width"
+                    "experts that are mixed need one output width, and build_one must name it"
                 )
         return torch.stack(outputs, dim=1)
 
     def last_layer(self) -> tuple[nn.Parameter, ...]:
-        """The last matrix of each expert."""
-        return tuple(
-            [parameter for parameter in expert.parameters() if parameter.dim() > 1][-1] for expert in self.experts
-        )
+        """The last matrix of each expert that has one."""
+        matrices = [[parameter for parameter in expert.parameters() if parameter.dim() > 1] for expert in self.experts]
+        return tuple(of_expert[-1] for of_expert in matrices if of_expert)
 
 
 class MLPExpertConfig(ExpertConfig):

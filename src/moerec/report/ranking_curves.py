@@ -11,6 +11,7 @@ from moerec.report.curve_plots import Point, histogram, square_chart
 from moerec.report.finding import Bounds, numbers, part
 from moerec.report.labels import as_number, count, number, percent
 from moerec.report.plots import Line
+from moerec.report.ranking_confusion import confusion_figure
 from moerec.report.ranking_finding import PredictedTask, RankingFinding, measure_label
 from moerec.report.ranking_results import population_title
 
@@ -40,7 +41,8 @@ def ranking_curves(finding: RankingFinding, recorded: Mapping[str, Any]) -> Bloc
         return None
     texts = [
         f"All curves are those of {finding.model.name} on the test rows of the named population. ROC and precision "
-        "show how well the order separates; calibration shows whether a predicted value can be taken at its word."
+        "show how well the order separates; calibration shows whether a predicted value can be taken at its word; a "
+        "confusion matrix shows which classes are taken for which."
     ]
     return Block("ranking-curves", "Curves and calibration", texts=texts, parts=parts)
 
@@ -53,6 +55,10 @@ def curves_of(recorded: Mapping[str, Any], task: PredictedTask, finding: Ranking
 
 def _figures(task: PredictedTask, curves: Mapping[str, Any]) -> list[Figure | None]:
     calibration = part(curves, "calibration")
+    if task.kind in ("multiclass", "ordinal"):
+        is_ordinal = task.kind == "ordinal"
+        of_task = _regression_calibration(task, calibration) if is_ordinal else _class_calibration(task, calibration)
+        return [confusion_figure(task, part(curves, "confusion")), of_task]
     if "residuals" in curves or task.kind == "regression":
         return [_regression_calibration(task, calibration), _residuals(task, part(curves, "residuals"))]
     return [
@@ -111,17 +117,32 @@ def _precision_recall(task: PredictedTask, curve: Mapping[str, Any], share: floa
 
 
 def _binary_calibration(task: PredictedTask, bins: Mapping[str, Any]) -> Figure | None:
-    predicted, observed = _column(bins, "predicted"), _column(bins, "observed")
-    ends = list(zip(_column(bins, "low"), _column(bins, "high"), strict=False))
-    intervals = [None if low is None or high is None else (low, high) for low, high in ends]
     return _calibration(
         task,
-        _points(predicted, observed, intervals, _column(bins, "count")),
+        _shares(bins),
         ("Predicted probability", "Share of positives"),
         "Each mark is a bin of equal width: mean prediction against the share that was positive, with the 95 % "
         "interval of that share (its rows taken as independent).",
         (0.0, 1.0),
     )
+
+
+def _class_calibration(task: PredictedTask, bins: Mapping[str, Any]) -> Figure | None:
+    return _calibration(
+        task,
+        _shares(bins),
+        ("Probability of the likeliest class", "Share that is right"),
+        "Each mark is a bin of equal width: mean probability of the likeliest class against the share of rows that "
+        "have it, with the 95 % interval of that share (its rows taken as independent).",
+        (0.0, 1.0),
+    )
+
+
+def _shares(bins: Mapping[str, Any]) -> list[Point]:
+    """The marks of bins of probabilities."""
+    ends = list(zip(_column(bins, "low"), _column(bins, "high"), strict=False))
+    intervals = [None if low is None or high is None else (low, high) for low, high in ends]
+    return _points(_column(bins, "predicted"), _column(bins, "observed"), intervals, _column(bins, "count"))
 
 
 def _regression_calibration(task: PredictedTask, bins: Mapping[str, Any]) -> Figure | None:

@@ -79,7 +79,9 @@ def _outcome(finding: RankingFinding, example: Mapping[str, Any]) -> str:
         truth = listed([f"{name} {number(value, _places(value))}" for name, value in labels.items()]) or "real row"
     predictions = numbers(part(example, "predictions"))
     said = [
-        f"{task.name} {_said(task, predictions[task.name])}" for task in _unique(finding) if task.name in predictions
+        f"{task.name} {_said(task, predictions[task.name])}{_likeliest(task, example)}"
+        for task in _unique(finding)
+        if task.name in predictions
     ]
     return " · ".join([*about, f"true: {truth}", *([f"predicted: {listed(said)}"] if said else [])])
 
@@ -90,8 +92,23 @@ def _unique(finding: RankingFinding) -> list[PredictedTask]:
 
 
 def _said(task: PredictedTask, value: float | None) -> str:
-    """A prediction as a reader takes it: a probability in per cent, a number with two decimals."""
+    """A prediction as a reader takes it: a probability in per cent, a class as it is, a number with two decimals."""
+    if task.kind == "multiclass" and value is not None:
+        return number(value, _places(value))
     return percent(value, 0) if task.kind == "binary" else number(value, 2)
+
+
+def _likeliest(task: PredictedTask, example: Mapping[str, Any]) -> str:
+    """How likely the likeliest class is, and which one where the prediction does not say it; empty without classes."""
+    recorded = part(example, "probabilities").get(task.name)
+    found = [as_number(value) for value in recorded] if isinstance(recorded, list) else []
+    known = [value for value in found if value is not None]
+    if not known or len(known) != len(task.values):
+        return ""
+    best = max(known)
+    value = task.values[known.index(best)]
+    which = f"{number(value, _places(value))}, " if task.kind == "ordinal" else ""
+    return f" ({which}{percent(best, 0)})"
 
 
 def _truth(task: PredictedTask, example: Mapping[str, Any]) -> str:
@@ -120,7 +137,8 @@ def _predictions(finding: RankingFinding, example: Mapping[str, Any]) -> Table |
     others = {name: numbers(part(baselines, name)) for name in baselines}
     rows = []
     for task in tasks:
-        cells = [Cell(_truth(task, example)), Cell(_said(task, predictions[task.name]))]
+        note = _likeliest(task, example).strip(" ()")
+        cells = [Cell(_truth(task, example)), Cell(_said(task, predictions[task.name]), note)]
         cells += [Cell(_said(task, values.get(task.name))) for values in others.values()]
         rows.append(Row(f"{task.name} ({task.population})", cells))
     columns = [Column("True"), Column(finding.model.name), *(Column(system_name(name)) for name in others)]

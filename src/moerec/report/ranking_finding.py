@@ -32,6 +32,8 @@ _LABELS = {
     "rmse": "RMSE",
     "mae": "MAE",
     "r2": "R²",
+    "macro_f1": "Macro F1",
+    "kappa": "Kappa",
 }
 """Measures in the usual order; others follow."""
 _MAIN = ("auc", "rmse")
@@ -45,6 +47,7 @@ _DESCRIPTIONS = {
     "gauc_rows_left_out",
     "label_mean",
     "label_deviation",
+    "label_entropy",
 }
 """What the files say of the rows in the form of a metric."""
 
@@ -70,7 +73,7 @@ class PredictedTask:
 
     name: str
     kind: str
-    """binary or regression; empty if not recorded."""
+    """binary, regression, multiclass or ordinal; empty if not recorded."""
     words: str
     """What it predicts."""
     population: str
@@ -91,6 +94,8 @@ class PredictedTask:
     """What the names of its metrics end in."""
     described_rows: Mapping[str, float] = field(default_factory=dict)
     """What the test rows are like: `majority_accuracy`, `gauc_users_left_out` and so on."""
+    values: Sequence[float] = ()
+    """The label's value of each class; empty for a task without classes."""
 
     @property
     def main(self) -> str:
@@ -267,4 +272,11 @@ def _task(
         measures=[measure for measure in order if measure not in _DESCRIPTIONS],
         suffix=suffix,
         described_rows=facts,
+        values=_values(values.get("values")),
     )
+
+
+def _values(recorded: Any) -> list[float]:
+    """The values of the classes; none if one of them is no number."""
+    found = [as_number(value) for value in recorded] if isinstance(recorded, list) else []
+    return [value for value in found if value is not None] if None not in found else []

@@ -35,7 +35,7 @@ def ranking_protocol(finding: RankingFinding, metrics: Mapping[str, Any]) -> Blo
         "ranking-protocol",
         "Protocol of the predictions",
         terms=terms,
-        points=_limits(finding),
+        points=_limits(finding, _is_table(part(metrics, "dataset"))),
         points_title="What these predictions do not show",
     )
 
@@ -52,11 +52,19 @@ def _model(finding: RankingFinding, model: Mapping[str, Any]) -> str:
     return f"{', '.join(facts)}."
 
 
-def _limits(finding: RankingFinding) -> list[str]:
+def _is_table(dataset: Mapping[str, Any]) -> bool:
+    """Whether the data are rows of a table: one event for each user, and no times."""
+    return part(dataset, "events_per_user").get("max") == 1 and "first" not in dataset
+
+
+def _limits(finding: RankingFinding, is_table: bool) -> list[str]:
     """The limits that hold for this run, derived from what it recorded."""
     limits = [
-        "They are measured on rows that users chose to rate: of items that nobody chose they say nothing, and nothing "
-        "about an online effect."
+        "The test rows were drawn from the same table as the train rows: of rows from another time or place they say "
+        "nothing."
+        if is_table
+        else "They are measured on rows that users chose to rate: of items that nobody chose they say nothing, and "
+        "nothing about an online effect."
     ]
     drawn = [task.name for task in finding.tasks if task.population == "reviews+negatives"]
     if drawn:
@@ -65,7 +73,7 @@ def _limits(finding: RankingFinding) -> list[str]:
             "what a user likes. This is easier, depends on how the negatives were drawn, and must not be compared with "
             "metrics on reviews."
         )
-    if any(task.kind == "binary" for task in finding.tasks):
+    if any(task.kind in ("binary", "multiclass") for task in finding.tasks):
         limits.append("AUC says nothing about the size of a probability; calibration and log loss do.")
     seeds = (
         "The intervals cover the choice of users, not the luck of initialisation: a" if finding.model.intervals else "A"

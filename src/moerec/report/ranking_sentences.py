@@ -124,7 +124,21 @@ def facts_of(task: PredictedTask) -> str:
         deviation = f" (standard deviation {number(task.label_deviation, 2)})" if task.label_deviation else ""
         facts.append(f"mean label {number(task.label_mean, 2)}{deviation}")
     if (majority := task.described_rows.get("majority_accuracy")) is not None:
-        facts.append(f"always saying the commoner class has accuracy {number(majority)}")
-    if left_out := task.described_rows.get("gauc_users_left_out"):
+        commonest = "commonest" if len(task.values) > 2 else "commoner"
+        facts.append(f"always saying the {commonest} class has accuracy {number(majority)}")
+    if (entropy := task.described_rows.get("label_entropy")) is not None:
+        facts.append(f"always saying the classes' shares has log loss {number(entropy)}")
+    if task.kind == "multiclass":
+        facts.append(
+            "AUC is the mean over the classes of one against the rest, ECE that of the likeliest class' probability"
+        )
+    if task.kind == "ordinal":
+        facts.append(
+            "RMSE and MAE are of the expected value, kappa (with quadratic weights) and accuracy of the likeliest one"
+        )
+    left_out = task.described_rows.get("gauc_users_left_out")
+    if left_out == 1:
+        facts.append("GAUC is not defined, for no user has labels of both kinds")
+    elif left_out:
         facts.append(f"GAUC leaves out {percent(left_out)} of the users, whose labels are all the same")
     return f"{'; '.join(facts)}." if facts else ""

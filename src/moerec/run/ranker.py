@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from rich.console import Console
 
 from moerec.batches.example_builder import ExampleBuilder
 from moerec.batches.example_frames import EXAMPLE_COLUMNS, KEYS
-from moerec.batches.example_rows import examples_of, with_negatives
+from moerec.batches.example_rows import examples_of, require_timestamps, with_negatives
 from moerec.batches.examples import ExampleTable
 from moerec.batches.negatives import draw_negatives
 from moerec.config import Config
 from moerec.dataset.schema import Part
 from moerec.devices import choose_device
-from moerec.errors import DatasetError
+from moerec.errors import ConfigError, DatasetError
 from moerec.evaluation.predictions import (
     MAIN_METRIC,
     SELECTION,
@@ -41,7 +42,7 @@ from moerec.recipe import Recipe, plain_recipe
 from moerec.run.gate_watch import GateWatch
 from moerec.run.prepare import SPLIT, Prepared
 from moerec.run.retriever import choose_precision
-from moerec.tasks import Target, TaskConfig, TaskStatistics, make_target
+from moerec.tasks import Target, TaskConfig, TaskStatistics, make_target, value_text
 from moerec.training.balance import LossFreeBalance
 from moerec.training.checkpoint import TrainingState
 from moerec.training.logs import TrainingLog
@@ -87,6 +88,8 @@ def ranking_data(recipe: Recipe, prepared: Prepared, console: Console) -> Rankin
     """
     ranker = ranker_of(recipe)
     started = time.perf_counter()
+    if recipe.looks_back:
+        require_timestamps(prepared.dataset, " and ".join(recipe.looks_back))
     builder = fit_builder(recipe, prepared)
     found = [_examples(recipe, ranker, prepared, part) for part in PARTS]
     counts = [frame.height for frame, _ in found]
@@ -97,10 +100,9 @@ def ranking_data(recipe: Recipe, prepared: Prepared, console: Console) -> Rankin
         part: np.arange(end - count, end, dtype=np.int64) for part, end, count in zip(PARTS, ends, counts, strict=True)
     }
     targets = {task.name: make_target(task, table.labels, table.negative) for task in ranker.tasks}
+    _check_different(ranker.tasks, targets)
     train = rows["train"]
-    statistics = {
-        name: TaskStatistics.of(Target(target.values[train], target.mask[train])) for name, target in targets.items()
-    }
+    statistics = {task.name: TaskStatistics.of(targets[task.name].take(train), task.transform) for task in ranker.tasks}
     for task in ranker.tasks:
         if not targets[task.name].mask[train].any():
             raise DatasetError(
@@ -118,6 +120,42 @@ def ranking_data(recipe: Recipe, prepared: Prepared, console: Console) -> Rankin
     return RankingData(builder, table, rows, targets, statistics, negatives, missing, seconds)
 
 
+def _check_different(tasks: Sequence[TaskConfig], targets: Mapping[str, Target]) -> None:
+    """Find tasks whose labels are written differently and are the same in every row.
+
+    Raises:
+        DatasetError: there are two.
+    """
+    for one, other in itertools.combinations(tasks, 2):
+        ours, theirs = targets[one.name], targets[other.name]
+        alike = (one.type, one.population) == (other.type, other.population)
+        if alike and np.array_equal(ours.mask, theirs.mask) and np.array_equal(ours.values, theirs.values):
+            raise DatasetError(
+                f"ranker.tasks: tasks '{one.name}' and '{other.name}' have the same label in every row, so one task "
+                "would be learned twice; remove one, or correct its label or at_least"
+            )
+
+
+def check_metric(recipe: Recipe, data: RankingData) -> None:
+    """Find out before any training whether the metric that selects the ranker's update can be computed.
+
+    Raises:
+        ConfigError: it is GAUC, and no user has valid rows of both classes, as where each user has one row.
+    """
+    named = recipe.training.ranker_metric.split("/")
+    task = next((task for task in ranker_of(recipe).tasks if task.name == named[0]), None)
+    if task is None or named[1:2] != ["gauc"]:
+        return
+    rows, target = data.rows["valid"], data.targets[task.name]
+    rows = rows[target.mask[rows]]
+    values = pl.DataFrame({"user": data.table.users[rows], "value": target.values[rows]})
+    if values.is_empty() or values.group_by("user").agg(pl.col("value").n_unique())["value"].max() == 1:
+        raise ConfigError(
+            f"training.ranker_metric: {recipe.training.ranker_metric} is not defined, for no user has valid rows of "
+            f"both classes; write {main_metric(task)}"
+        )
+
+
 def check_labels(tasks: Iterable[TaskConfig], data: RankingData, parts: Sequence[str]) -> None:
     """Find out before any training whether each task can be judged on some parts.
 
@@ -126,11 +164,15 @@ def check_labels(tasks: Iterable[TaskConfig], data: RankingData, parts: Sequence
     """
     for task in tasks:
         for part in parts:
-            target, rows = data.targets[task.name], data.rows[part]
-            values = target.values[rows][target.mask[rows]]
-            if len(values) and (task.type != "binary" or values.min() < values.max()):
+            target = data.targets[task.name].take(data.rows[part])
+            values = target.values[target.mask]
+            # AUC needs two classes; the error of a number is defined on any row.
+            if len(values) and (MAIN_METRIC[task.type] != "auc" or values.min() < values.max()):
                 continue
-            found = f"only rows of label {values[0]:g}" if len(values) else "no row with a label"
+            found = "no row with a label"
+            if len(values):
+                label = task.values[int(values[0])] if task.num_classes else float(values[0])
+                found = f"only rows of label {value_text(label)}"
             raise DatasetError(
                 f"ranker.tasks: task '{task.name}' has {found} in the {part} part, so it cannot be judged there; "
                 "make the part larger (dataset.split), or change the task or leave it out"
@@ -272,7 +314,7 @@ def train_ranker(
 
 
 def main_metric(task: TaskConfig) -> str:
-    """The metric that stands for a task: AUC or RMSE."""
+    """The metric that stands for a task: AUC (binary, multiclass) or RMSE (regression, ordinal)."""
     return metric_name(task, MAIN_METRIC[task.type])
 
 
@@ -288,9 +330,9 @@ def task_predictions(
     task: TaskConfig, data: RankingData, part: str, scores: NDArray[np.float64], name: str
 ) -> Predictions:
     """Predictions of one task from scores for all rows of a part."""
-    rows, target = data.rows[part], data.targets[task.name]
-    of_part = Target(target.values[rows], target.mask[rows])
-    return Predictions.of(task, data.table.users[rows], of_part, scores, data.table.negative[rows], name)
+    rows = data.rows[part]
+    target = data.targets[task.name].take(rows)
+    return Predictions.of(task, data.table.users[rows], target, scores, data.table.negative[rows], name)
 
 
 def ranking_metrics(

@@ -26,6 +26,7 @@ from moerec.run.ranker import (
     RankingData,
     TrainedRanker,
     check_labels,
+    check_metric,
     check_ranker,
     main_metric,
     predict,
@@ -43,7 +44,17 @@ from moerec.run.ranking_details import (
     feature_importance,
     slice_metrics,
 )
+from moerec.tasks import prediction_columns
 
+CAUSAL_WORDS = (
+    "what an example shows of its user was known strictly before its own timestamp (events of every part); what it "
+    "shows of items comes from train events strictly before it; vocabularies and transforms are fitted on the train "
+    "part"
+)
+STATIC_WORDS = (
+    "columns and vectors of users and items as their tables have them, nothing is computed from events; vocabularies "
+    "and transforms are fitted on the train part"
+)
 CURVES, EXAMPLES, PREDICTIONS = "ranking_curves.json", "ranking_examples.json", "predictions.parquet"
 
 
@@ -73,6 +84,7 @@ class Ranking:
         data = ranking_data(recipe, prepared, console)
         check_ranker(recipe, data)
         check_labels(ranker_of(recipe).tasks, data, ("valid", "test") if judged else ("valid",))
+        check_metric(recipe, data)
         for kind in recipe.ranking_baselines.siblings if judged else ():
             try:
                 check_ranker(recipe, data, sibling_config(recipe, kind))
@@ -199,6 +211,8 @@ class Ranking:
                 "describe": task.describe(),
                 "label": task.label,
                 "at_least": task.at_least,
+                "values": list(task.values),
+                "train_shares": list(self.data.statistics[task.name].shares),
                 "population": task.population,
                 "metric": main_metric(task),
                 "rows": {part: int(target.mask[rows].sum()) for part, rows in self.data.rows.items()},
@@ -209,11 +223,7 @@ class Ranking:
         recipe, ranker = self.recipe, ranker_of(self.recipe)
         words = {
             "split": recipe.dataset.split.describe(),
-            "features": (
-                "what an example shows of its user was known strictly before its own timestamp (events of every part); "
-                "what it shows of items comes from train events strictly before it; "
-                "vocabularies and transforms are fitted on the train part"
-            ),
+            "features": CAUSAL_WORDS if self.data.builder.looks_back else STATIC_WORDS,
             "populations": "; ".join(f"{task.name}: {task.describe()}" for task in ranker.tasks),
         }
         words["importance"] = IMPORTANCE_WORDS
@@ -239,26 +249,34 @@ class Ranking:
             self._prediction_frame(test).write_parquet(temporary)
 
     def _prediction_frame(self, test: list[Predictions]) -> pl.DataFrame:
-        """Test predictions in raw ids, one row for each example and task, so that others can judge them."""
+        """Test predictions in raw ids, one row for each example and task, so that others can judge them.
+
+        The columns of class probabilities, `<task>_<value>`, are null in the rows of other tasks.
+        """
         table, dataset = self.data.table, self.prepared.dataset
         frames = []
         for one in test:
             rows = self.data.rows["test"]
             rows = rows[self.data.targets[one.task.name].mask[rows]]
+            labels = np.asarray(one.task.values)[one.labels.astype(np.int64)] if one.task.num_classes else one.labels
+            prediction, *probabilities = prediction_columns(one.task, one.scores).items()
             frames.append(
                 pl.DataFrame(
                     {
                         "task": pl.Series([one.task.name] * len(rows), dtype=pl.String),
                         "user_id": dataset.user_ids(table.users[rows]),
                         "item_id": dataset.item_ids(table.items[rows]),
-                        "timestamp": table.timestamps[rows],
+                        "timestamp": pl.Series(
+                            [None] * len(rows) if table.timestamps is None else table.timestamps[rows], dtype=pl.Int64
+                        ),
                         "negative": table.negative[rows],
-                        "label": one.labels.astype(np.float32),
-                        "prediction": one.scores.astype(np.float32),
+                        "label": labels.astype(np.float32),
+                        "prediction": prediction[1].astype(np.float32),
                     }
+                    | {name: column.astype(np.float32) for name, column in probabilities}
                 )
             )
-        return pl.concat(frames)
+        return pl.concat(frames, how="diagonal")
 
 
 def sibling_config(recipe: Recipe, kind: str) -> Config:

@@ -19,13 +19,14 @@ from moerec.dataset.schema import FIRST_ITEM
 from moerec.evaluation.importance import permutation_importance
 from moerec.evaluation.prediction_slices import count_earlier_events, evaluate_prediction_slices, slice_rows
 from moerec.evaluation.predictions import Predictions, metric_name
+from moerec.features.columns import FIRST_VALUE, MISSING
 from moerec.models.predict import gate_weights, predict_rows
 from moerec.models.rankers.base import numbered
 from moerec.models.roles import Ranker
 from moerec.nn.gates import GateConfig, utilisation
 from moerec.run.prepare import Prepared, item_details
 from moerec.run.ranker import RankingData, main_metric
-from moerec.tasks import Target
+from moerec.tasks import predicted_value
 
 Ints = NDArray[np.int64]
 HISTORY_SHOWN = 8
@@ -46,7 +47,10 @@ def slice_metrics(
     """Metrics of all tasks by slice of a part's rows, with each task's counts of rows and users under its own name."""
     table, rows, train = data.table, data.rows[part], data.rows["train"]
     real = train[~table.negative[train]]
-    earlier = count_earlier_events(table.users[rows], table.timestamps[rows], table.users[real], table.timestamps[real])
+    earlier = None  # without times nobody has a past
+    if table.timestamps is not None:
+        times = table.timestamps
+        earlier = count_earlier_events(table.users[rows], times[rows], table.users[real], times[real])
     slices = slice_rows(table.items[rows], earlier, prepared.train.counts)
     found: dict[str, dict[str, float]] = {}
     for predictions in predicted:
@@ -119,13 +123,13 @@ def feature_importance(model: Ranker, data: RankingData, seed: int) -> dict[str,
             partial(_predict_permuted, model, data.table, rows),
             names,
             tasks,
-            {name: Target(target.values[rows], target.mask[rows]) for name, target in data.targets.items()},
+            {name: target.take(rows) for name, target in data.targets.items()},
             IMPORTANCE_REPEATS,
             seed,
         )
         for name, of_tasks in importance.items():
             for task in tasks:
-                if not math.isnan(of_tasks[task.name].drop):
+                if task.name in of_tasks and not math.isnan(of_tasks[task.name].drop):
                     found[name][main_metric(task)] = asdict(of_tasks[task.name])
     return found
 
@@ -147,6 +151,8 @@ def example_predictions(
     if len(rows) == 0:
         return []
     scores, gates = predict_rows(model, table, rows), gate_weights(model, table, rows)
+    said = {task.name: predicted_value(task, scores[task.name]) for task in model.tasks}
+    with_classes = [task for task in model.tasks if task.num_classes]
     details = item_details(dataset.items)
     shown = []
     for place, row in enumerate(rows.tolist()):
@@ -155,15 +161,16 @@ def example_predictions(
             {
                 "user_id": dataset.users["user_id"][int(table.users[row])],
                 **_item(dataset.items["item_id"], details, item),
-                "when": _day(int(table.timestamps[row])),
+                "when": "" if table.timestamps is None else _day(int(table.timestamps[row])),
                 "negative": bool(table.negative[row]),
                 "labels": {
                     name: float(values[row]) for name, values in table.labels.items() if not math.isnan(values[row])
                 },
-                "predictions": {name: float(values[place]) for name, values in scores.items()},
+                "predictions": {name: float(values[place]) for name, values in said.items()},
+                "probabilities": {task.name: scores[task.name][place].tolist() for task in with_classes},
                 "experts": {name: [float(weight) for weight in weights[place]] for name, weights in gates.items()},
                 "history": _history(prepared, details, row, table),
-                "features": _inputs(table, row),
+                "features": _inputs(data, row),
             }
         )
     return shown
@@ -172,7 +179,8 @@ def example_predictions(
 def _history(prepared: Prepared, details: dict[str, list[str]], row: int, table: ExampleTable) -> list[dict[str, Any]]:
     """The user's most recent events strictly before the example, oldest first."""
     dataset = prepared.dataset
-    assert dataset.timestamps is not None
+    if dataset.timestamps is None or table.timestamps is None:
+        return []
     first, last = dataset.user_offsets[int(table.users[row]) : int(table.users[row]) + 2].tolist()
     end = first + int(np.searchsorted(dataset.timestamps[first:last], table.timestamps[row]))
     labels = [name for name in table.labels if name in dataset.events.columns]
@@ -186,10 +194,17 @@ def _history(prepared: Prepared, details: dict[str, list[str]], row: int, table:
     return history
 
 
-def _inputs(table: ExampleTable, row: int) -> dict[str, float]:
-    """The dense inputs of an example as the model reads them, after their transform; missing ones are left out."""
-    found = {}
+def _inputs(data: RankingData, row: int) -> dict[str, float | str]:
+    """The dense inputs of an example as the model reads them, after their transform, and the values of categorical
+    columns; missing ones are left out."""
+    table, found = data.table, dict[str, float | str]()
     rows = np.array([row], dtype=np.int64)
+    for side in (data.builder.users, data.builder.items):
+        for column in side.state.columns:
+            code = int(table.column(column.spec.name, rows)[0]) if column.spec.kind == "categorical" else MISSING
+            if code != MISSING:
+                known = code - FIRST_VALUE
+                found[column.spec.name] = column.values[known] if known >= 0 else "(a value that training did not have)"
     for name in table.names(("dense",)):
         presence = table.presence(name, rows)
         if presence is None or bool(presence[0]):

@@ -11,6 +11,14 @@ from rich.text import Text
 
 from moerec.evaluation.predictions import is_higher_better
 
+SHOWN = {
+    "binary": ("auc", "gauc", "log_loss", "ece"),
+    "regression": ("rmse", "mae", "r2"),
+    "multiclass": ("auc", "accuracy", "log_loss"),
+    "ordinal": ("rmse", "kappa", "log_loss"),
+}
+"""The metrics of a task that fit a terminal, by its type; the report has all."""
+
 
 def results_tables(metrics: dict[str, Any]) -> list[Table]:
     """What a finished run found: a table for retrieval, for each task of the ranker, and for both stages together."""
@@ -25,8 +33,7 @@ def task_table(metrics: dict[str, Any], task: str) -> Table:
     described = ranking["tasks"][task]
     main = described["metric"]
     suffix = main.split("/", 2)[2:]  # the population, where it is not that of real rows
-    shown = ("auc", "gauc", "log_loss", "ece") if described["type"] == "binary" else ("rmse", "mae", "r2")
-    names = [name for part in shown if (name := "/".join([task, part, *suffix])) in ranking["test"]]
+    names = [name for part in SHOWN[described["type"]] if (name := "/".join([task, part, *suffix])) in ranking["test"]]
     title = f"{metrics['dataset']['name']}, test part, {task}: {described['describe']}"
     table = Table(title=Text(title, style="italic"), box=SIMPLE)
     table.add_column("model", no_wrap=True)

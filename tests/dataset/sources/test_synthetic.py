@@ -123,3 +123,19 @@ def test_pictures_tell_the_genre(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(values: dict[str, float], says: str) -> None:
     with pytest.raises(ConfigError, match=says.replace("?", r"\?")):
         validate(SyntheticConfig, values)
+
+
+def test_the_device_goes_by_the_age_of_the_user_and_else_by_the_genre_of_the_item() -> None:
+    raw = SyntheticConfig(users=600).read()
+    assert raw.labels == ("rating", "device")
+    assert raw.items is not None
+    assert raw.users is not None
+    genres = {name: place for place, name in enumerate(GENRE_WORDS)}
+    events = raw.events.join(raw.users, on="user_id").join(raw.items, on="item_id")
+    of_age = events.select(1 + (pl.col("age") >= 34).cast(pl.Int64) + (pl.col("age") >= 52).cast(pl.Int64)).to_series()
+    of_genre = events["genres"].replace_strict(genres) % 3 + 1
+    is_of_age, is_of_genre = events["device"] == of_age, events["device"] == of_genre
+    assert (is_of_age | is_of_genre).all()
+    apart = of_age != of_genre
+    assert abs(is_of_age.filter(apart).mean() - 0.7) < 0.02
+    assert set(events["device"]) == {1.0, 2.0, 3.0}

@@ -165,7 +165,7 @@ def test_bad_rows_are_refused_with_their_place(tmp_path: Path) -> None:
         ({"items": "itms"}, r"key `items`"),
         ({"events": "."}, "is a folder"),
         ({"rename": {"nam": "title"}}, "no column 'nam'"),
-        ({"items": "events.csv", "rename": {"at": "like"}}, "two columns would be called 'like'"),
+        ({"items": "events.csv", "labels": (), "rename": {"at": "like"}}, "two columns would be called 'like'"),
     ],
 )
 def test_what_is_missing_is_named_in_one_line(
@@ -216,3 +216,20 @@ def test_the_fingerprint_follows_content_and_configuration(tmp_path: Path) -> No
         stream.write("5,a,5,1\n")
     assert config.fingerprint_inputs() != before
     assert config.describe() == f"table {tmp_path / 'events.csv'}"
+
+
+def test_a_table_of_people_has_one_item_and_no_label_among_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("id,age,job,paid\na,30,cook,1\nb,,sailor,0\n")
+    people = str(tmp_path / "people.csv")
+    settings = {"user": "id", "item": None, "timestamp": None, "labels": ["paid"]}
+    raw = TableConfig(events=people, users=people, **settings).read()
+    assert raw.events.rows() == [("a", "row", None, 1.0), ("b", "row", None, 0.0)]
+    assert raw.users is not None
+    assert raw.users.to_dicts() == [
+        {"user_id": "a", "age": 30, "job": "cook"},
+        {"user_id": "b", "age": None, "job": "sailor"},
+    ]
+    with pytest.raises(ValidationError, match="item: null says that there are no items"):
+        TableConfig(events=people, items=people, **settings)
+    with pytest.raises(DatasetError, match="set `item: null` if the rows are about no items"):
+        TableConfig(events=people, **(settings | {"item": "item_id"})).read()

@@ -46,6 +46,13 @@ TASKS = (
     TaskConfig(name="hours", label="hours", type="regression", mask="known", loss="huber", weight=0.5),
 )
 
+OF_EVERY_TYPE = (
+    TASKS[0],
+    TASKS[1],
+    TaskConfig(name="mood", label="mood", type="multiclass", values=(3, 1, 7), mask="known"),
+    TaskConfig(name="stars", label="rating", type="ordinal", values=(1, 2, 3, 4, 5), weight=0.5),
+)
+
 
 def example_table(rows: int, seed: int = 0) -> ExampleTable:
     """N random examples; a third of what may be missing is missing, some histories are empty."""
@@ -66,6 +73,7 @@ def example_table(rows: int, seed: int = 0) -> ExampleTable:
             "rating": rating,
             "hours": generator.gamma(2.0, 3.0, rows),
             "known": generator.integers(0, 2, rows).astype(np.float64),
+            "mood": np.array([1.0, 3.0, 7.0])[items % 3],
         },
         columns={
             "user": generator.integers(0, USERS, rows).astype(np.int32),
@@ -97,9 +105,11 @@ def statistics_of(table: ExampleTable, tasks: tuple[TaskConfig, ...] = TASKS) ->
     return {name: TaskStatistics.of(target) for name, target in labels_of(table, tasks).items()}
 
 
-def batch_of(table: ExampleTable, rows: np.ndarray | None = None) -> ExampleBatch:
+def batch_of(
+    table: ExampleTable, rows: np.ndarray | None = None, tasks: tuple[TaskConfig, ...] = TASKS
+) -> ExampleBatch:
     """Some rows, or all, with labels and masks."""
-    labels = labels_of(table)
+    labels = labels_of(table, tasks)
     return table.batch(
         np.arange(len(table)) if rows is None else rows,
         {name: target.values for name, target in labels.items()},

@@ -11,6 +11,8 @@ from moerec.tasks import Target, TaskConfig, TaskStatistics, make_target
 USERS, ITEMS, WIDTH = 12, 20, 5
 LIKE = TaskConfig(name="like", label="rating", at_least=4)
 RATING = TaskConfig(name="rating", type="regression", label="rating")
+STARS = TaskConfig(name="stars", type="ordinal", label="rating", values=(1, 2, 3, 4, 5))
+KIND = TaskConfig(name="kind", type="multiclass", label="rating", values=(5, 3, 1, 2, 4, 9))
 SPECS = (
     FeatureSpec(name="user", kind="categorical", side="user"),
     FeatureSpec(name="device", kind="categorical", side="context"),
@@ -89,7 +91,7 @@ def target_of(table: ExampleTable, task: TaskConfig) -> Target:
 def fit(config, table: ExampleTable, rows: np.ndarray, task: TaskConfig, target: Target | None = None, seed: int = 0):
     """Fit a baseline on some rows, with the statistics that belong to them."""
     target = target_of(table, task) if target is None else target
-    statistics = TaskStatistics.of(Target(target.values[rows], target.mask[rows]))
+    statistics = TaskStatistics.of(target.take(rows))
     return config.fit(table, rows, task, target, statistics, seed)
 
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moerec.models.ranking_baselines import MeansConfig
+from moerec.models.ranking_baselines.links import link_of
 
-from .tables import LIKE, RATING, fit, plain_table
+from .tables import KIND, LIKE, RATING, STARS, fit, make_table, plain_table
 
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.integers(2, 7), st.integers(1, 5)), min_size=3, max_size=25)
 
@@ -98,3 +99,52 @@ def test_an_unknown_user_with_an_unknown_item_gets_the_global_mean():
     rows = np.arange(3)
     assert fit(MeansConfig(), table, rows, RATING).predict(table, np.array([3]))[0] == pytest.approx(8 / 3)
     assert fit(MeansConfig(), table, rows, LIKE).predict(table, np.array([3]))[0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("task", [LIKE, RATING, STARS, KIND], ids=lambda task: task.name)
+def test_residuals_are_the_gradient_of_the_log_likelihood_and_change_no_faster_than_the_curvature(task):
+    generator = np.random.default_rng(0)
+    count = task.num_classes or 2
+    labels = generator.integers(0, count, 200).astype(float)
+    link = link_of(task, labels)
+    totals = link.start + 2 * generator.normal(size=(200, len(link.start)))
+
+    def log_likelihood(totals):
+        predicted = link.predict(totals)
+        if task is RATING:
+            return -((predicted - labels) ** 2) / 2
+        if task is LIKE:
+            return np.log(np.where(labels == 1, predicted, 1 - predicted))
+        return np.log(predicted[np.arange(200), labels.astype(int)])
+
+    residuals = link.residuals(totals, labels)
+    for column in range(totals.shape[1]):
+        step = np.zeros_like(totals)
+        step[:, column] = 1e-5
+        slopes = (log_likelihood(totals + step) - log_likelihood(totals - step)) / 2e-5
+        np.testing.assert_allclose(residuals[:, column], slopes, atol=1e-6)
+    moves = generator.normal(size=totals.shape)
+    moves /= np.linalg.norm(moves, axis=1, keepdims=True)
+    falls = ((residuals - link.residuals(totals + 1e-4 * moves, labels)) * moves).sum(1) / 1e-4
+    assert (falls <= link.curvature + 1e-6).all()
+
+
+@pytest.mark.parametrize("task", [STARS, KIND], ids=lambda task: task.name)
+def test_no_round_makes_the_penalised_likelihood_of_classes_worse(task):
+    table, losses, rows = make_table(400), [], np.arange(400)
+    places = np.array([task.values.index(rating) for rating in table.labels["rating"]])
+    for rounds in range(1, 7):
+        config = MeansConfig(item_shrinkage=0.5, user_shrinkage=0.5, rounds=rounds)
+        predictor = fit(config, table, rows, task)
+        loss = -np.log(predictor.predict(table, rows)[rows, places]).sum()
+        losses.append(loss + 0.25 * ((predictor.users**2).sum() + (predictor.items**2).sum()))
+    assert (np.diff(losses) < 0).all()
+
+
+@pytest.mark.parametrize("task", [STARS, KIND], ids=lambda task: task.name)
+def test_an_unknown_user_with_an_unknown_item_gets_the_train_shares(task):
+    users, items = np.array([0, 0, 1, 5]), np.array([2, 3, 2, 9])
+    table = plain_table(users, items, np.array([5.0, 1.0, 5.0, 4.0]))
+    found = fit(MeansConfig(), table, np.arange(3), task).predict(table, np.array([3]))[0]
+    shares = [{5: 2 / 3, 1: 1 / 3}.get(value, 0.0) for value in task.values]
+    np.testing.assert_allclose(found, shares, atol=1e-5)

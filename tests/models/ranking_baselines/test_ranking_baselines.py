@@ -11,7 +11,7 @@ from moerec.models.baselines.base import Choice, Range
 from moerec.models.ranking_baselines import base
 from moerec.tasks import Target, TaskStatistics
 
-from .tables import LIKE, RATING, SIZES, SPECS, fit, make_table, plain_table, target_of
+from .tables import KIND, LIKE, RATING, SIZES, SPECS, STARS, fit, make_table, plain_table, target_of
 
 KINDS = sorted(implementations("ranking_baseline"))
 SETTINGS = {
@@ -20,7 +20,7 @@ SETTINGS = {
     "gradient_boosting": {"components": 3, "iterations": 8, "leaf_rows": 5, "feature_share": 0.5},
 }
 TRAIN, OTHERS = np.arange(0, 140), np.arange(140, 200)
-every_task = pytest.mark.parametrize("task", [LIKE, RATING], ids=lambda task: task.name)
+every_task = pytest.mark.parametrize("task", [LIKE, RATING, STARS, KIND], ids=lambda task: task.name)
 
 
 @pytest.fixture(params=KINDS)
@@ -60,9 +60,9 @@ def test_masked_rows_count_nowhere(config, task):
     target = target_of(table, task)
     mask = target.mask.copy()
     mask[100:140] = False
-    hidden = Target(np.where(mask, target.values, 0), mask)
+    hidden = Target(np.where(mask, target.values, 0), mask, target.classes)
     wanted = fit(config, table, np.arange(100), task).predict(table, OTHERS)
-    statistics = TaskStatistics.of(Target(target.values[:100], target.mask[:100]))
+    statistics = TaskStatistics.of(target.take(np.arange(100)))
     found = config.fit(table, TRAIN, task, hidden, statistics, 0).predict(table, OTHERS)
     np.testing.assert_array_equal(found, wanted)
 
@@ -72,10 +72,10 @@ def test_a_prediction_does_not_depend_on_the_company(config, task, monkeypatch):
     table = make_table()
     predictor = fit(config, table, TRAIN, task)
     whole = predictor.predict(table, OTHERS)
-    assert whole.shape == OTHERS.shape
+    assert whole.shape == (len(OTHERS), *((task.num_classes,) if task.num_classes else ()))
     assert whole.dtype == np.float64
     assert np.isfinite(whole).all()
-    assert len(predictor.predict(table, OTHERS[:0])) == 0
+    assert predictor.predict(table, OTHERS[:0]).shape == (0, *whole.shape[1:])
     shuffled = np.random.default_rng(1).permutation(len(OTHERS))
     np.testing.assert_allclose(predictor.predict(table, OTHERS[shuffled]), whole[shuffled], rtol=1e-12)
     monkeypatch.setattr(base, "ROWS_AT_ONCE", 7)
@@ -88,9 +88,15 @@ def test_it_learns(config, task):
     target = target_of(table, task)
     train, others = np.arange(400), np.arange(400, 600)
     found = fit(config, table, train, task).predict(table, others)
-    assert np.corrcoef(found, target.values[others])[0, 1] > 0.2
+    values = np.asarray(target.classes)[target.values.astype(int)] if task.num_classes else target.values
+    said = found @ np.asarray(task.values) if task.num_classes else found
+    assert np.corrcoef(said[others - 400], values[others])[0, 1] > 0.2
     if task is LIKE:
         assert ((found > 0) & (found < 1)).all()
+    if task.num_classes:
+        np.testing.assert_allclose(found.sum(1), 1)
+        assert (found >= 0).all()
+        assert (found[:, task.values.index(9)] < 1e-4).all() if task is KIND else (found > 0).all()
 
 
 @every_task
@@ -113,16 +119,18 @@ def test_unknown_users_items_and_codes_are_predicted(config, task):
 def test_labels_that_do_not_differ_give_a_constant(config, task):
     table = make_table(40)
     same = replace(table, labels={"rating": np.full(40, 5.0)})
-    np.testing.assert_array_equal(
-        fit(config, same, np.arange(30), task).predict(same, np.arange(40)), 1 if task is LIKE else 5
-    )
+    found = fit(config, same, np.arange(30), task).predict(same, np.arange(40))
+    of_class = np.tile(np.array(task.values) == 5, (40, 1))
+    np.testing.assert_array_equal(found, {"binary": 1, "regression": 5}.get(task.type, of_class))
     unknown = replace(table, labels={"rating": np.full(40, np.nan)})
-    np.testing.assert_array_equal(fit(config, unknown, np.arange(30), task).predict(unknown, np.arange(40)), 0.5)
+    found = fit(config, unknown, np.arange(30), task).predict(unknown, np.arange(40))
+    np.testing.assert_array_equal(found, np.full(found.shape, 1 / task.num_classes if task.num_classes else 0.5))
 
 
-def test_examples_without_features_are_predicted(config):
+@every_task
+def test_examples_without_features_are_predicted(config, task):
     table = plain_table(np.arange(60) % 7, np.arange(60) % 11 + 2, np.arange(60) % 5 + 1.0)
-    assert np.isfinite(fit(config, table, np.arange(40), RATING).predict(table, np.arange(60))).all()
+    assert np.isfinite(fit(config, table, np.arange(40), task).predict(table, np.arange(60))).all()
 
 
 def test_equal_seeds_give_equal_predictions(config):

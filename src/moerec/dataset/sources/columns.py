@@ -52,6 +52,8 @@ class Column:
     """Whether a row with an empty cell here is refused."""
     unit: TimestampUnit = "s"
     """For `timestamp`: what the numbers count, or `iso` for dates written out."""
+    values: tuple[str, ...] = ()
+    """For `text`: all values that may stand there; none for any."""
 
     @property
     def result(self) -> str:
@@ -176,6 +178,8 @@ def _expressions(column: Column, dtype: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
         wrong = [(value.list.eval(pl.element().is_null()).list.any(), "holds something that is not a number")]
     else:
         value, wrong = _text(column.name, dtype), []
+        if column.values:
+            wrong = [(~value.is_in(column.values), f"is none of {', '.join(column.values)}")]
         if column.kind == "sequence":
             value = value.str.replace_all(r"\s+", "|")
     empty = _is_empty(column.name, dtype)

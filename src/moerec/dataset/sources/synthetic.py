@@ -2,7 +2,8 @@
 
 What a right model must find: the item that follows in a chain, the user's two genres, and, for items that
 appear at the end alone, the genre by title and text. Of ratings: that older users give higher ones, that some users
-and items get higher ones, and that a user likes the first of the two genres better than the second.
+and items get higher ones, and that a user likes the first of the two genres better than the second. Of devices (1
+phone, 2 tablet, 3 television): that they go mostly by the user's age, else by the item's genre.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ GENRE_WORDS = {
     "Circus": ("trapeze", "clown", "tent", "juggler", "parade", "lion"),
 }
 FIRST_SECOND = 1_000_000_000
+DEVICES = (1.0, 2.0, 3.0)
+OLDER, OLDEST = 34, 52
+"""Ages from which a user has the second and the third device."""
+OWN_DEVICE = 0.7
+"""Share of events on the device of the user's age; the others are on that of the item's genre."""
 
 
 class SyntheticConfig(Config):
@@ -84,6 +90,7 @@ class SyntheticConfig(Config):
                 "item_id": pl.Series(items + 1000).cast(pl.String),
                 "timestamp": seconds * 1000,
                 "rating": self._ratings(users, items, genres, np.array(tastes), ages),
+                "device": self._devices(genres[items], ages[users]),
             }
         )
         people = pl.DataFrame({"user_id": [str(user) for user in range(self.users)], "age": ages})
@@ -96,7 +103,7 @@ class SyntheticConfig(Config):
             events=events,
             users=people,
             items=catalogue,
-            labels=("rating",),
+            labels=("rating", "device"),
             source={"name": "synthetic", "source": "synthetic", "licence": "generated; no licence needed"},
         )
 
@@ -153,6 +160,12 @@ class SyntheticConfig(Config):
         first = np.where(genres[items] == tastes[users, 0], 0.7, -0.7)
         noise = generator.normal(0, 0.5, len(users))
         return np.clip(np.round(3.2 + of_user[users] + of_item[items] + first + noise), 1.0, 5.0)
+
+    def _devices(self, genres: NDArray[np.int64], ages: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The device of each event, from its item's genre and its user's age."""
+        is_own = np.random.default_rng([self.seed, 4]).random(len(ages)) < OWN_DEVICE
+        of_age = np.digitize(ages, (OLDER, OLDEST))
+        return np.array(DEVICES)[np.where(is_own, of_age, genres % len(DEVICES))]
 
     def _items(self, generator: np.random.Generator, genres: NDArray[np.int64]) -> pl.DataFrame:
         names = list(GENRE_WORDS)

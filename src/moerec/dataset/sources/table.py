@@ -21,6 +21,8 @@ from moerec.errors import DatasetError
 # What looks like a number but is a name: 02134 is a postcode.
 _NUMBER = r"^[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 _WHOLE = r"^[+-]?(0|[1-9]\d{0,17})$"
+ONLY_ITEM = "row"
+"""Id of the one item where rows are about no items."""
 
 
 class TableConfig(Config):
@@ -34,8 +36,8 @@ class TableConfig(Config):
     """File of the users: an id and any further columns, which become user features."""
     user: str = "user_id"
     """Column of the users' ids."""
-    item: str = "item_id"
-    """Column of the items' ids."""
+    item: str | None = "item_id"
+    """Column of the items' ids; null if there are no items, as in a table of people: then all rows have one item."""
     timestamp: str | None = "timestamp"
     """Column of the times; null if the log has none, then the order of the file is the order of events."""
     timestamp_unit: TimestampUnit = "s"
@@ -80,7 +82,9 @@ class TableConfig(Config):
             raise ValueError("separator must be at least one character")
         if self.quote is not None and len(self.quote) != 1:
             raise ValueError("quote must be one character, or null")
-        keys = [self.user, self.item, *([self.timestamp] if self.timestamp else []), *self.labels]
+        if self.item is None and self.items is not None:
+            raise ValueError("item: null says that there are no items, and items names a file of them; remove one")
+        keys = [key for key in (self.user, self.item, self.timestamp) if key is not None] + list(self.labels)
         for key in keys:
             if keys.count(key) > 1:
                 raise ValueError(f"the column '{key}' is named for two purposes")
@@ -146,20 +150,19 @@ class TableConfig(Config):
 
     def _read_events(self, file: SourceFile) -> Table:
         names = self._names(file, self.event_columns)
-        wanted = [
-            Column(require_column(file.name, names, self.user, "user"), "id", "user_id"),
-            Column(require_column(file.name, names, self.item, "item"), "id", "item_id"),
-        ]
+        wanted = [Column(require_column(file.name, names, self.user, "user"), "id", "user_id")]
+        if self.item is not None:
+            hint = "set `item: null` if the rows are about no items"
+            wanted.append(Column(require_column(file.name, names, self.item, "item", hint), "id", "item_id"))
         if self.timestamp is not None:
             hint = "set `timestamp: null` if the log has no times"
             name = require_column(file.name, names, self.timestamp, "timestamp", hint)
             wanted.append(Column(name, "timestamp", "timestamp", required=True, unit=self.timestamp_unit))
         wanted += [Column(require_column(file.name, names, label, "labels"), "number") for label in self.labels]
         table = self._rows(file, names, wanted)
-        if self.timestamp is not None:
-            return table
-        no_time = pl.lit(None, dtype=pl.Int64).alias("timestamp")
-        return Table(table.frame.select("user_id", "item_id", no_time, *self.labels), table.rejects)
+        item = pl.lit(ONLY_ITEM).alias("item_id") if self.item is None else pl.col("item_id")
+        time = pl.lit(None, dtype=pl.Int64).alias("timestamp") if self.timestamp is None else pl.col("timestamp")
+        return Table(table.frame.select("user_id", item, time, *self.labels), table.rejects)
 
     def _read_features(self, path: str | None, side: str) -> Table | None:
         """The items or the users: their id, and all other columns as features."""
@@ -167,12 +170,14 @@ class TableConfig(Config):
             return None
         file = self._file(path, f"{side}s")
         names = self._names(file, self.item_columns if side == "item" else self.user_columns)
-        wanted_key = self.item if side == "item" else self.user
+        wanted_key = self.item or "" if side == "item" else self.user
+        # In a table that is both, what is predicted is no column to predict it from.
+        taken = self.labels if path == self.events else ()
         renamed = [name for name in names if self.rename.get(name) in (wanted_key, f"{side}_id")]
         key = require_column(file.name, names, renamed[0] if renamed else wanted_key, side)
         target = f"{side}_id"
         wanted = [Column(key, "id", target)]
-        wanted += [Column(name, "any", self.rename.get(name, name)) for name in names if name != key]
+        wanted += [Column(name, "any", self.rename.get(name, name)) for name in names if name not in (key, *taken)]
         results = [column.result for column in wanted]
         for result in results:
             if results.count(result) > 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 from moerec.batches.examples import ExampleSchema
 from moerec.config import discover, validate
-from moerec.errors import CheckpointError
+from moerec.errors import CheckpointError, ConfigError
 from moerec.features.spec import FeatureSpec
 from moerec.models.roles import Ranker
 from moerec.models.saved_files import CONFIG, put_weights, read_description, write_model
@@ -32,7 +32,8 @@ def load_ranker(directory: Path) -> Ranker:
     """Read a ranker, in evaluation mode on the CPU.
 
     Raises:
-        CheckpointError: the folder is not a saved ranker, a file is damaged, or the format is newer.
+        CheckpointError: the folder is not a saved ranker, a file is damaged, the format is newer, or the class of an
+            own expert or gate cannot be imported here.
     """
     description = read_description(directory, ROLE)
     try:
@@ -42,8 +43,10 @@ def load_ranker(directory: Path) -> Ranker:
         )
         tasks = tuple(validate(TaskConfig, values, "tasks") for values in description["tasks"])
         statistics = {name: TaskStatistics(**values) for name, values in description["statistics"].items()}
-        config: Any = discover(ROLE, description["config"] | {"kind": description["kind"]}, str(directory))
+        config: Any = discover(ROLE, description["config"] | {"kind": description["kind"]})
         model: Ranker = config.build(schema, tasks, statistics)
+    except ConfigError as error:
+        raise CheckpointError(f"{directory}: {error}") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{directory}: {CONFIG} describes no whole ranker ({error}); save it again") from None
     put_weights(model, directory)

@@ -1,12 +1,13 @@
 """What every baseline of ranking offers: a configuration that fits one task, and the predictor that comes out.
 
-Shape letters: N examples of the table, R chosen rows, K of these those that count.
+Shape letters: N examples of the table, R chosen rows, K of these those that count, C classes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,11 @@ MOST_BYTES = 4 * 2**30
 class RankingPredictor(ABC):
     """Predicts one task of examples; a row's prediction does not depend on the rows beside it."""
 
+    num_classes: int = 0
+    """Classes that each row gets a probability for; 0 where it gets one number."""
+
     def predict(self, table: ExampleTable, rows: Ints) -> Floats:
-        """Probabilities of a binary task, numbers in the label's unit of a regression, [R].
+        """Probabilities of a binary task, numbers in the label's unit of a regression, [R]; else of classes, [R, C].
 
         Args:
             table: examples with the inputs that the baseline was fitted on.
@@ -36,22 +40,60 @@ class RankingPredictor(ABC):
         """
         starts = range(0, len(rows), ROWS_AT_ONCE)
         parts = [self.predict_block(table, rows[start : start + ROWS_AT_ONCE]) for start in starts]
-        return np.concatenate([np.empty(0), *parts])  # [R]
+        nothing = np.empty((0, self.num_classes) if self.num_classes else 0)
+        return np.concatenate([nothing, *parts])  # [R] or [R, C]
 
     @abstractmethod
     def predict_block(self, table: ExampleTable, rows: Ints) -> Floats:
-        """The predictions [R] of few enough rows to be held as one matrix."""
+        """The predictions [R] or [R, C] of few enough rows to be held as one matrix."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantPredictor(RankingPredictor):
+    """The same for every example: all that can be said where the train labels do not differ."""
+
+    value: float | Floats
+    """A number, or the probability of each class [C]."""
+    num_classes: int = 0
+
+    def predict_block(self, table: ExampleTable, rows: Ints) -> Floats:
+        """The value, [R] or [R, C]."""
+        return np.full((len(rows), *np.shape(self.value)), self.value)
+
+
+def constant_predictor(task: TaskConfig, labels: Floats) -> ConstantPredictor:
+    """The mean of labels [K], or the shares of the classes."""
+    if not task.num_classes:
+        return ConstantPredictor(float(labels[0] if (labels == labels[0]).all() else labels.mean()))
+    counts = np.bincount(labels.astype(np.int64), minlength=task.num_classes)
+    return ConstantPredictor(counts / len(labels), task.num_classes)
+
+
+def predictions_of(model: Any, matrix: Any, task: TaskConfig) -> Floats:
+    """What a fitted model of scikit-learn says of the rows of a matrix, [R], or probabilities of the classes [R, C].
+
+    A class that no train row has gets the probability 0.
+    """
+    if task.type == "regression":
+        numbers: Floats = model.predict(matrix)
+        return numbers
+    probabilities: Floats = model.predict_proba(matrix)
+    if task.type == "binary":
+        return probabilities[:, 1]
+    found = np.zeros((len(probabilities), task.num_classes))
+    found[:, model.classes_.astype(np.int64)] = probabilities
+    return found
 
 
 @dataclass(frozen=True)
-class ConstantPredictor(RankingPredictor):
-    """The same value for every example: all that can be said where the train labels do not differ."""
+class LogPredictor(RankingPredictor):
+    """What a predictor of log(1 + label) says of the label."""
 
-    value: float
+    logs: RankingPredictor
 
     def predict_block(self, table: ExampleTable, rows: Ints) -> Floats:
-        """The value, [R]."""
-        return np.full(len(rows), self.value)
+        """The numbers in the label's own unit, [R]."""
+        return np.maximum(np.expm1(self.logs.predict_block(table, rows)), 0.0)
 
 
 class RankingBaselineConfig(SearchableConfig):
@@ -82,9 +124,12 @@ class RankingBaselineConfig(SearchableConfig):
         counting = rows[target.mask[rows]]  # [K]
         labels = target.values[counting].astype(np.float64)  # [K]
         if len(labels) == 0:
-            return ConstantPredictor(statistics.mean)
+            shares = np.array(statistics.shares)
+            return ConstantPredictor(shares if task.num_classes else statistics.mean, task.num_classes)
         if (labels == labels[0]).all():
-            return ConstantPredictor(float(labels[0]))
+            return constant_predictor(task, labels)
+        if task.transform == "log1p":
+            return LogPredictor(self.fit_labels(table, counting, np.log1p(labels), task, statistics, seed))
         return self.fit_labels(table, counting, labels, task, statistics, seed)
 
     @abstractmethod

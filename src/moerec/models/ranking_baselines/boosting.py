@@ -19,11 +19,12 @@ from moerec.batches.examples import ExampleTable
 from moerec.features.columns import MISSING
 from moerec.models.baselines.base import Choice, Range
 from moerec.models.ranking_baselines.base import (
-    ConstantPredictor,
     Floats,
     Ints,
     RankingBaselineConfig,
     RankingPredictor,
+    constant_predictor,
+    predictions_of,
     too_large,
 )
 from moerec.models.ranking_baselines.components import PrincipalComponents, fit_components
@@ -107,15 +108,15 @@ class BoostingPredictor(RankingPredictor):
 
     columns: TreeColumns
     model: Any
-    binary: bool
-    """Whether the model gives probabilities."""
+    task: TaskConfig
+    """What it predicts."""
+    num_classes: int = 0
 
     def predict_block(self, table: ExampleTable, rows: Ints) -> Floats:
-        """Probability of label 1, or the number, [R]."""
+        """See `predictions_of`."""
         matrix = self.columns.matrix(table, rows)
         with threadpool_limits(torch.get_num_threads()):
-            found: Floats = self.model.predict_proba(matrix)[:, 1] if self.binary else self.model.predict(matrix)
-        return found
+            return predictions_of(self.model, matrix, self.task)
 
 
 class GradientBoostingConfig(RankingBaselineConfig):
@@ -123,11 +124,12 @@ class GradientBoostingConfig(RankingBaselineConfig):
 
     Ids are left out: trees would need a split for every few users, and what the ids tell comes in by the causal
     statistics of user and item. The number of iterations is a setting like the others, so nothing but the validation
-    metric decides it.
+    metric decides it. Several classes have a tree each in every iteration; those of an ordinal task are taken without
+    their order.
     """
 
     iterations: int = Field(default=100, ge=1)
-    """Trees."""
+    """Trees; of a task with several classes, trees of each."""
     learning_rate: float = Field(default=0.1, gt=0)
     """Share of each tree's correction that is taken."""
     leaves: int = Field(default=31, ge=2)
@@ -154,9 +156,8 @@ class GradientBoostingConfig(RankingBaselineConfig):
         columns = fit_columns(table, rows, self.components)
         matrix = columns.matrix(table, rows)  # [K, C]
         if matrix.shape[1] == 0:
-            return ConstantPredictor(float(labels.mean()))
-        binary = task.type == "binary"
-        kind = HistGradientBoostingClassifier if binary else HistGradientBoostingRegressor
+            return constant_predictor(task, labels)
+        kind = HistGradientBoostingRegressor if task.type == "regression" else HistGradientBoostingClassifier
         model = kind(
             max_iter=self.iterations,
             learning_rate=self.learning_rate,
@@ -170,7 +171,7 @@ class GradientBoostingConfig(RankingBaselineConfig):
         )
         with threadpool_limits(torch.get_num_threads()):
             model.fit(matrix, labels)
-        return BoostingPredictor(columns, model, binary)
+        return BoostingPredictor(columns, model, task, task.num_classes)
 
     @classmethod
     def refusal(cls, table: ExampleTable, rows: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Linear baselines: logistic regression for binary tasks, ridge regression for numbers.
+"""Linear baselines: logistic regression for tasks with classes, ridge regression for numbers.
 
 Shape letters: K train rows, R rows to predict.
 """
@@ -18,11 +18,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from moerec.batches.examples import ExampleTable
 from moerec.models.baselines.base import Choice, Range
 from moerec.models.ranking_baselines.base import (
-    ConstantPredictor,
     Floats,
     Ints,
     RankingBaselineConfig,
     RankingPredictor,
+    constant_predictor,
+    predictions_of,
     too_large,
 )
 from moerec.models.ranking_baselines.design import Design, feature_names, fit_design
@@ -40,18 +41,20 @@ class LinearPredictor(RankingPredictor):
 
     design: Design
     model: Any
-    binary: bool
-    """Whether the model gives probabilities."""
+    task: TaskConfig
+    """What it predicts."""
+    num_classes: int = 0
 
     def predict_block(self, table: ExampleTable, rows: Ints) -> Floats:
-        """Probability of label 1, or the number, [R]."""
-        matrix = self.design.matrix(table, rows)
-        found: Floats = self.model.predict_proba(matrix)[:, 1] if self.binary else self.model.predict(matrix)
-        return found
+        """See `predictions_of`."""
+        return predictions_of(self.model, self.design.matrix(table, rows), self.task)
 
 
 class LogisticRegressionConfig(RankingBaselineConfig):
-    """Logistic regression, or ridge regression for numbers, on all features but histories."""
+    """Logistic regression, or ridge regression for numbers, on all features but histories.
+
+    Several classes have a weight each (multinomial); those of an ordinal task are taken without their order.
+    """
 
     l2: float = Field(default=10.0, gt=0)
     """Penalty of the squared weights, beside the sum over rows of the log-loss or of the squared error."""
@@ -76,17 +79,16 @@ class LogisticRegressionConfig(RankingBaselineConfig):
         """Design matrix and weights; see `RankingBaselineConfig.fit`."""
         design = fit_design(table, rows, ids=self.ids, components=self.components, minimum_count=self.minimum_count)
         if design.width == 0:
-            return ConstantPredictor(float(labels.mean()))
-        binary = task.type == "binary"
-        if binary:
-            model = LogisticRegression(C=1 / self.l2, max_iter=self.iterations, solver="lbfgs")
-        else:
+            return constant_predictor(task, labels)
+        if task.type == "regression":
             model = Ridge(alpha=self.l2, max_iter=self.iterations, solver="sparse_cg")
+        else:
+            model = LogisticRegression(C=1 / self.l2, max_iter=self.iterations, solver="lbfgs")
         with warnings.catch_warnings():
             # A light penalty settles late; where it stops is then part of the setting.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(design.matrix(table, rows), labels)
-        return LinearPredictor(design, model, binary)
+        return LinearPredictor(design, model, task, task.num_classes)
 
     @classmethod
     def refusal(cls, table: ExampleTable, rows: int) -> str | None:

@@ -1,6 +1,6 @@
 """User and item means: shrunk offsets of every user and item, fixed after the train rows.
 
-Shape letters: K train rows, R rows to predict.
+Shape letters: K train rows, R rows to predict, W offsets of a user or item: the classes of a multiclass task, else 1.
 """
 
 from __future__ import annotations
@@ -11,34 +11,30 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.special import expit, logit
 
 from moerec.batches.examples import ExampleTable
 from moerec.models.baselines.base import Choice, Range
 from moerec.models.ranking_baselines.base import Floats, Ints, RankingBaselineConfig, RankingPredictor
+from moerec.models.ranking_baselines.links import Link, link_of
 from moerec.tasks import TaskConfig, TaskStatistics
-
-MOST_CURVATURE = 0.25
-"""The second derivative of the logistic loss is at most this (Boehning and Lindsay 1988)."""
 
 
 @dataclass(frozen=True, eq=False)
 class MeansPredictor(RankingPredictor):
-    """Global mean + item's offset + user's offset; for a binary task these are log-odds."""
+    """Start + item's offset + user's offset, read by the task's link."""
 
-    start: float
-    """What an unknown user with an unknown item gets."""
+    link: Link
+    """Where the sum starts, and what it means."""
     users: Floats
-    """Offset of each user index."""
+    """Offsets of each user index, [users, W]."""
     items: Floats
-    """Offset of each item index."""
-    binary: bool
-    """Whether the sum is log-odds."""
+    """Offsets of each item index, [items, W]."""
+    num_classes: int = 0
 
     def predict_block(self, table: ExampleTable, rows: Ints) -> Floats:
-        """The sum, as a probability for a binary task, [R]."""
-        total = self.start + _look_up(self.users, table.users[rows]) + _look_up(self.items, table.items[rows])  # [R]
-        return expit(total) if self.binary else total
+        """The prediction of each sum, [R] or [R, C]."""
+        offsets = _look_up(self.users, table.users[rows]) + _look_up(self.items, table.items[rows])  # [R, W]
+        return self.link.predict(self.link.start + offsets)
 
 
 class MeansConfig(RankingBaselineConfig):
@@ -47,7 +43,9 @@ class MeansConfig(RankingBaselineConfig):
     Regression: `b_i = sum(y - mean) / (n_i + item_shrinkage)`, then the user's offset on the residuals in the same way
     (Koren 2010). Binary: the offsets are log-odds, so that predictions stay probabilities; each step is the same
     shrunk sum of residuals over `n / 4 + shrinkage`, which never lowers the penalised likelihood (Boehning and
-    Lindsay 1988). The offsets stay as they are after the train rows; users and items without train rows have none.
+    Lindsay 1988). Multiclass: an offset for each class, added to the logarithm of its share. Ordinal: one offset, which
+    moves the user or item along the cutpoints of the train shares. Both take steps over `n / 2 + shrinkage`. The
+    offsets stay as they are after the train rows; users and items without train rows have none.
     """
 
     offsets: Literal["both", "items", "users"] = "both"
@@ -69,24 +67,23 @@ class MeansConfig(RankingBaselineConfig):
         seed: int,
     ) -> MeansPredictor:
         """Offsets in turn; see `RankingBaselineConfig.fit`."""
-        binary = task.type == "binary"
-        mean = float(labels.mean())
-        start = float(logit(mean)) if binary else mean
+        link = link_of(task, labels)
         sides = {"items": (table.items[rows], self.item_shrinkage), "users": (table.users[rows], self.user_shrinkage)}
-        offsets = {side: np.zeros(int(indices.max(initial=-1)) + 1) for side, (indices, _) in sides.items()}
-        total = np.full(len(rows), start)  # [K]
+        offsets = {
+            side: np.zeros((int(indices.max(initial=-1)) + 1, len(link.start))) for side, (indices, _) in sides.items()
+        }
+        totals = np.tile(link.start, (len(rows), 1))  # [K, W]
         for _ in range(self.rounds):
             for side, (indices, shrinkage) in sides.items():
                 if self.offsets not in ("both", side):
                     continue
-                size, known = len(offsets[side]), indices >= 0
-                residuals = labels - (expit(total) if binary else total)  # [K]
-                sums = np.bincount(indices[known], weights=residuals[known], minlength=size)
-                counts = np.bincount(indices[known], minlength=size) * (MOST_CURVATURE if binary else 1.0)
-                step = (sums - shrinkage * offsets[side]) / (counts + shrinkage)
+                known = indices >= 0
+                sums = _sum_by(indices[known], link.residuals(totals, labels)[known], len(offsets[side]))
+                weights = link.curvature * np.bincount(indices[known], minlength=len(offsets[side])) + shrinkage
+                step = (sums - shrinkage * offsets[side]) / weights[:, None]
                 offsets[side] += step
-                total += _look_up(step, indices)
-        return MeansPredictor(start, offsets["users"], offsets["items"], binary)
+                totals += _look_up(step, indices)
+        return MeansPredictor(link, offsets["users"], offsets["items"], task.num_classes)
 
     @classmethod
     def search_space(cls) -> Mapping[str, Range | Choice]:
@@ -99,9 +96,14 @@ class MeansConfig(RankingBaselineConfig):
         }
 
 
+def _sum_by(indices: Ints, values: Floats, size: int) -> Floats:
+    """Sums of the rows of values [K, W] that share an index, [size, W]."""
+    return np.stack([np.bincount(indices, weights=column, minlength=size) for column in values.T], axis=1)
+
+
 def _look_up(offsets: Floats, indices: Ints) -> Floats:
-    """The offset of each index, 0 for one that the train rows do not have."""
+    """The offsets of each index [R, W], 0 for one that the train rows do not have."""
     known = (indices >= 0) & (indices < len(offsets))
-    found = np.zeros(len(indices))
+    found = np.zeros((len(indices), offsets.shape[1]))
     found[known] = offsets[indices[known]]
     return found
