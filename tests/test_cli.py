@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,19 @@ from typing import Any
 import click
 import polars as pl
 import pytest
+import torch
 import typer.main
+from rich.console import Console
 
 from moerec import __version__
+from moerec.artifacts import ArtifactCache
 from moerec.cli import app, main
+from moerec.models.predict import gate_weights
+from moerec.nn.gates import utilisation
+from moerec.ranking_model import RankingModel
+from moerec.recipe import load_recipe
+from moerec.run.prepare import prepare
+from moerec.run.ranker import ranking_data
 from tests.small_run import do, write_recipe
 
 
@@ -432,14 +442,89 @@ def test_inspecting_users_items_runs_and_experts(moerec: Moerec, metrics: dict[s
     run = moerec("inspect", "run").json
     assert run["test"] == metrics["retrieval"]["test"]
     assert run["best_baseline"].keys() == {"item_knn"}
-    assert moerec("inspect", "experts").json == metrics["experts"]
+    assert moerec("inspect", "experts", "--json").json == metrics["experts"]
+    shown = moerec("inspect", "experts").out
+    assert shown.startswith("item tower, over all items and by group: 3 experts")
+    assert run == moerec("inspect", "run", "runs/small/latest").json | {"run": run["run"]}
 
 
 def test_a_run_without_a_mixture_has_no_experts(moerec: Moerec, here: Path, tmp_path: Path) -> None:
     done = moerec("run", "small.yaml", "--set", "retriever.item_tower.fusion=sum", "--out", tmp_path / "sum")
     assert done.status == 0
-    assert_one_line(moerec("inspect", "experts", "--run", tmp_path / "sum"), "this model has no mixture")
+    assert_one_line(
+        moerec("inspect", "experts", tmp_path / "sum"),
+        "this model has no mixture; set retriever.item_tower.fusion: mixture\n",
+    )
     assert moerec("inspect", "item", "1003", "--run", tmp_path / "sum").json["experts"] == []
+
+
+PLE = """
+name: tasks
+dataset:
+  {source: synthetic, users: 60, items: 72, events_per_user: 16, split: {kind: user_time, valid: 0.2, test: 0.2},
+   candidates: null}
+features: [{name: genres, kind: multi}]
+causal_features: {users: {kind: user_statistics, labels: [rating]}}
+ranker:
+  kind: ple
+  width: 4
+  tasks:
+    - {name: like, label: rating, at_least: 4}
+    - {name: rating, type: regression, label: rating}
+    - {name: met, population: reviews+negatives}
+  negatives: {count: 1}
+ranking_baselines: {kinds: []}
+training: {threads: 1, ranker: [{epochs: 2, batch_size: 64, learning_rate: 0.01}]}
+evaluation: {resamples: 100, examples: 2}
+"""
+
+
+def test_the_experts_of_a_ranker_from_run_to_plot(
+    moerec: Moerec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tasks.yaml").write_text(PLE)
+    assert moerec("run", "tasks.yaml").status == 0
+    experts = moerec("inspect", "experts", "runs/tasks/latest", "--json").json["ranker"]
+    assert experts["tasks"].keys() == {"like", "rating", "met"}
+    assert experts["inner"].keys() == {"like, level 1", "rating, level 1", "met, level 1", "shared, level 1"}
+    assert_experts_are_those_of_the_model(experts)
+    shown = moerec("inspect", "experts", "--plot", "deep/experts.svg")
+    assert "heat maps written to deep/experts.svg" in shown.err
+    assert "task met: 4 experts" in shown.out
+    assert "Population: reviews+negatives" in shown.out
+    cells = re.findall(r"<title>([^<]*)</title>", Path("deep/experts.svg").read_text())
+    expected = [f"like, {name}: {weight:.2f}" for name, weight in zip_gate(experts["tasks"]["like"])]
+    assert [cell for cell in cells if cell.startswith("like, ")][:4] == expected
+    records = [json.loads(line) for line in Path("runs/tasks/latest/ranker/history.jsonl").read_text().splitlines()]
+    validations = [record for record in records if "valid" in record]
+    assert len(validations) == 2
+    for record in validations:
+        assert record["gates"].keys() == experts["tasks"].keys() | experts["inner"].keys()
+        assert not any("gate" in name for name in record["valid"])
+    assert_one_line(moerec("inspect", "experts", "--plot", "experts.png"), "the name must end in .svg or .html")
+    assert_one_line(moerec("inspect", "experts", "runs/tasks"), "such as runs/tasks/latest")
+    assert_one_line(moerec("inspect", "experts", "a", "--run", "b"), "the run is named twice")
+
+
+def zip_gate(gate: dict[str, Any]) -> list[tuple[str, float]]:
+    return list(zip(gate["names"], gate["mean_weight"], strict=True))
+
+
+def assert_experts_are_those_of_the_model(experts: dict[str, Any]) -> None:
+    """The numbers are the utilisation of the saved model's gates, made anew from the recipe's data."""
+    recipe, console = load_recipe(Path("tasks.yaml")), Console(quiet=True)
+    data = ranking_data(recipe, prepare(recipe, ArtifactCache(Path("artifacts")), console), console)
+    model = RankingModel.from_pretrained("runs/tasks/latest").ranker
+    rows = data.rows["test"]
+    for gate, recorded in (experts["tasks"] | experts["inner"]).items():
+        own = rows[data.targets[gate].mask[rows]] if gate in data.targets else rows
+        use = utilisation(torch.from_numpy(gate_weights(model, data.table, own)[gate]))
+        assert tuple(recorded["names"]) == model.expert_names()[gate]
+        assert recorded["mean_weight"] == pytest.approx(use.mean_weight, abs=1e-5)
+        assert recorded["load"] == pytest.approx(use.load, abs=1e-5)
+        assert recorded["entropy"] == pytest.approx(use.entropy, abs=1e-5)
+        assert (recorded["dead"], recorded["selected"]) == (use.dead, len(recorded["names"]))
 
 
 def test_an_unfinished_run_is_told_as_such(moerec: Moerec, here: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder of this run, instead of R
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the latest run of this name (or --out) stood.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="Folder of the run; by default the latest of all.")]
+RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The same as --run.", show_default=False)]
 Count = Annotated[int, typer.Option("-k", "--k", min=1, help="Length of each list.")]
 
 
@@ -276,19 +277,46 @@ def inspect_item(
 
 
 @inspect_app.command("run")
-def inspect_run(run: RunFolder = None, runs: Runs = Path("runs")) -> None:
+def inspect_run(folder: RunArgument = None, run: RunFolder = None, runs: Runs = Path("runs")) -> None:
     """What a run is and what came out, as JSON."""
     from moerec.run import inspect
 
-    _print_json(inspect.inspect_run(_run_folder(run, runs)))
+    _print_json(inspect.inspect_run(_run_folder(inspect.named_once(folder, run), runs)))
 
 
 @inspect_app.command("experts")
-def inspect_experts(run: RunFolder = None, runs: Runs = Path("runs")) -> None:
-    """How the experts of a run are used, as JSON."""
+def inspect_experts(
+    folder: RunArgument = None,
+    run: RunFolder = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the heat maps: .svg, or .html with sentences and numbers."),
+    ] = None,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """How the experts of a run are used: by each task of a ranker, over the items of a retriever."""
+    from moerec.report.expert_plot import check_plot
     from moerec.run import inspect
 
-    _print_json(inspect.inspect_experts(_run_folder(run, runs)))
+    if plot is not None:
+        check_plot(plot)
+    directory = _run_folder(inspect.named_once(folder, run), runs)
+    experts = inspect.inspect_experts(directory)
+    if plot is not None:
+        inspect.plot_experts(directory, plot)
+        _console().print(f"heat maps written to {plot}", soft_wrap=True)
+    if as_json:
+        _print_json(experts)
+        return
+    from moerec.run.expert_tables import expert_findings, expert_tables
+
+    metrics = inspect.run_metrics(directory)
+    for table in expert_tables(metrics):
+        _show(table)
+    _show(expert_findings(metrics))
+    if plot is None:
+        _show(f"heat maps: {directory / 'report.html'}, or --plot FILE.svg to write them", wrap=False)
 
 
 @app.command()

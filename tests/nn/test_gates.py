@@ -175,6 +175,7 @@ def test_utilisation_of_known_weights():
     assert use.load == pytest.approx([1.0, 0.0, 0.0])
     assert use.max_over_mean_load == pytest.approx(3.0)
     assert use.dead == 0
+    assert use.selected == 3
 
 
 def test_load_of_a_gate_that_keeps_k_counts_selections():
@@ -183,6 +184,7 @@ def test_load_of_a_gate_that_keeps_k_counts_selections():
     assert use.max_over_mean_load == pytest.approx(2.0)
     assert use.entropy == pytest.approx(-(0.9 * math.log(0.9) + 0.1 * math.log(0.1)))
     assert use.dead == 1
+    assert use.selected == 2
 
 
 def test_load_of_uniform_weights_is_even():

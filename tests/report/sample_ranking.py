@@ -136,7 +136,7 @@ def ranking(best_baseline: float = 0.35) -> dict[str, Any]:
             for place, feature in enumerate(FEATURES)
         },
         "experts": {
-            "names": ["expert 1", "expert 2", "expert 3", "expert 4"],
+            "gate": {"kind": "dense", "temperature": 1.0, "expert_dropout": 0.0, "balance": {"kind": "none"}},
             "tasks": {
                 "like": gate([0.41, 0.29, 0.21, 0.09], [0.55, 0.25, 0.15, 0.05], 1.02),
                 "rating": gate([0.12, 0.44, 0.18, 0.26], [0.08, 0.58, 0.11, 0.23], 1.11),
@@ -162,13 +162,17 @@ def ranking(best_baseline: float = 0.35) -> dict[str, Any]:
     }
 
 
-def gate(weights: list[float], load: list[float], entropy: float) -> dict[str, Any]:
+def gate(
+    weights: list[float], load: list[float], entropy: float, names: list[str] | None = None, selected: int = 0
+) -> dict[str, Any]:
     return {
+        "names": names or [f"expert {place + 1}" for place in range(len(weights))],
         "mean_weight": weights,
         "load": load,
         "entropy": entropy,
         "max_over_mean_load": round(max(load) * len(load), 2),
         "dead": sum(weight < 0.1 / len(weights) for weight in weights),
+        "selected": selected or len(weights),
     }
 
 
@@ -211,7 +215,17 @@ def ranker_history(updates: int = 2600) -> list[dict[str, Any]]:
                 "interact/auc/reviews+negatives": 0.93 - 0.1 * math.exp(-update / 300),
             }
             records.append(
-                {"stage": "main", "update": update, "valid": valid, "best": update <= 1840, "seconds": update / 90}
+                {
+                    "stage": "main",
+                    "update": update,
+                    "valid": valid,
+                    "gates": {
+                        task.name: {"entropy": 1.386 - update * 1e-4, "max_over_mean_load": 1.5 + place, "dead": place}
+                        for place, task in enumerate(TASKS)
+                    },
+                    "best": update <= 1840,
+                    "seconds": update / 90,
+                }
             )
     return records
 

@@ -72,7 +72,7 @@ def test_bars_of_a_histogram_stand_over_their_bins():
 @settings(max_examples=60, deadline=None)
 def test_columns_keep_everything_inside(rows, names):
     rows = [(title, [value if value is None or value >= 0 else 0.0 for value in values]) for title, values in rows]
-    picture = parse(weight_columns([Panel(*row) for row in rows], names, description="told"))
+    picture = parse(weight_columns([Panel(*row, names) for row in rows], description="told"))
     assert_inside(picture)
     drawn = sum(plottable(value) for _, values in rows for value in values)
     assert len([mark for mark in marks(picture) if "bar" in mark.get("class", "").split()]) == drawn
@@ -80,13 +80,29 @@ def test_columns_keep_everything_inside(rows, names):
 
 def test_the_strongest_weight_alone_is_filled_and_numbered():
     panels = [Panel("like", [0.2, 0.7, 0.1]), Panel("rating", [0.5, 0.5])]
-    chart = weight_columns(panels, ["1", "2", "3"], description="", value_format=lambda value: f"{value:.2f}")
+    chart = weight_columns(panels, description="", value_format=lambda value: f"{value:.2f}")
     bars = [mark.get("class", "").split()[-1] for mark in marks(parse(chart))]
     assert bars == ["quiet", "series-0", "quiet", "series-0", "quiet"]
     assert [text.text for text in parse(chart).iter(f"{NAMESPACE}text") if text.get("class") == "value"] == [
         "0.70",
         "0.50",
     ]
+
+
+def test_columns_of_one_kind_stand_under_its_name():
+    def ticks(*names):
+        weights = [1 / len(names)] * len(names)
+        chart = parse(weight_columns([Panel("task", weights, names)] * 2, description=""))
+        found = [text for text in chart.iter(f"{NAMESPACE}text") if text.get("class") == "tick"]
+        return [text.text for text in found], chart
+
+    numbers, plain = ticks("expert 1", "expert 2")
+    assert numbers == ["1", "2"] * 2  # where there is one kind only its name would say nothing
+    mixed, named = ticks("long watch 1", "long watch 2", "shared 1", "shared 2", "shared 3")
+    assert mixed == ["1", "2", "1", "2", "3", "long watch", "shared"] * 2
+    assert number_of(named, "height") > number_of(plain, "height")
+    crowded, _ = ticks(*(f"a kind of its own {letter} 1" for letter in "abcdefgh"))
+    assert any(text.endswith("…") for text in crowded)
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5), ANY_VALUE), min_size=1, max_size=5))

@@ -206,7 +206,7 @@ def test_a_sound_mixture_is_described():
 def test_a_gate_that_always_prefers_one_expert_does_not_route():
     found = mixture({"mean_weight": [0.25, 0.75], "load": [0.0, 1.0], "entropy": 0.45}, "row")
     assert found.problem == ""
-    assert "Expert 2 weighs most for 100\u00a0% of the rows: the gate mixes and hardly routes" in found.statement
+    assert "expert 2 weighs most for 100\u00a0% of the rows: the gate mixes and hardly routes" in found.statement
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 6))

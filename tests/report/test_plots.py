@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moerec.report.plots import Bar, Callout, Estimate, Line, bar_chart, heat_map, interval_plot, line_chart
+from moerec.report.plots import Bar, Callout, Estimate, Line, bar_chart, interval_plot, line_chart
 from moerec.report.scales import make_axis, plottable
-from moerec.report.svg import WIDTH
 
 ANY_VALUE = st.one_of(
     st.none(),
@@ -60,15 +59,15 @@ def assert_inside(picture: ET.Element) -> None:
     frame = next(element for element in picture.iter() if element.get("class") == "frame")
     left, top = number_of(frame, "x"), number_of(frame, "y")
     right, bottom = left + number_of(frame, "width"), top + number_of(frame, "height")
-    height = number_of(picture, "height")
-    assert 0 <= left < right <= WIDTH
+    width, height = number_of(picture, "width"), number_of(picture, "height")
+    assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
     for mark in marks(picture):
         for x, y in points_of(mark):
             assert left - 0.02 <= x <= right + 0.02
             assert top - 0.5 <= y <= bottom + 0.5
     for element in picture.iter(f"{NAMESPACE}text"):
-        assert 0 <= number_of(element, "x") <= WIDTH
+        assert 0 <= number_of(element, "x") <= width
         assert 0 <= number_of(element, "y") <= height
 
 
@@ -124,18 +123,6 @@ def test_a_bar_chart_keeps_everything_inside(rows, reference):
     assert_inside(picture)
     drawn = sum(plottable(value) for _, values in rows for value in values)
     assert len([mark for mark in marks(picture) if "bar" in mark.get("class", "")]) == drawn
-
-
-@given(st.lists(TEXT, max_size=4), st.data())
-def test_a_heat_map_keeps_everything_inside(columns, data):
-    values = data.draw(st.lists(st.lists(ANY_VALUE, max_size=5), max_size=5))
-    rows = [f"expert {index}" for index in range(len(values))]
-    picture = parse(heat_map(rows, columns, values, description="told"))
-    assert_inside(picture)
-    cells = [mark for mark in marks(picture) if "cell" in mark.get("class", "")]
-    assert len(cells) == sum(plottable(value) for row in values for value in row[: len(columns)])
-    for cell in cells:
-        assert 0 <= float(cell.get("style", "").removeprefix("--tint:")) <= 1
 
 
 def test_bars_are_as_long_as_their_values():

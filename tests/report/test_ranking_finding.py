@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from moerec.evaluation.predictions import HIGHER_IS_BETTER
 from moerec.report.finding import ReportError
-from moerec.report.labels import listed, short_names
+from moerec.report.labels import kind_and_number, listed
 from moerec.report.ranking_finding import UNNAMED, direction, find_ranking
 from moerec.report.ranking_sentences import ahead, ahead_elsewhere, contradictions, siblings_ahead, task_sentences
 
@@ -206,13 +206,16 @@ def test_directions_are_those_of_the_evaluation():
     assert (direction("auc"), direction("rmse"), direction("of_another_package")) == (1, -1, 0)
 
 
-def test_short_names_keep_what_differs():
-    assert short_names(["expert 1", "expert 2"]) == ["1", "2"]
-    assert short_names(["shared_expert_1", "shared_expert_2", "like_expert_1"]) == [
-        "shared expert 1", "shared expert 2", "like expert 1",
+def test_an_expert_has_a_kind_and_a_number():
+    assert kind_and_number("shared 2") == ("shared", "2")
+    assert kind_and_number("group long watch 10") == ("group long watch", "10")
+    assert kind_and_number("like_expert_1") == ("like_expert", "1")
+    assert [kind_and_number(name) for name in ("attention", "7", "", "a1")] == [
+        ("", "attention"), ("", "7"), ("", ""), ("", "a1"),
     ]  # fmt: skip
-    assert short_names(["expert", "expert"]) == ["expert", "expert"]
-    assert short_names(["only one"]) == ["only one"]
+
+
+def test_words_in_a_row():
     assert [listed([]), listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == [
         "",
         "a",

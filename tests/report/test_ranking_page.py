@@ -204,16 +204,16 @@ def test_unequal_tuning_is_pointed_out_where_it_may_explain_the_lead():
 
 def test_the_heat_map_holds_every_weight_and_a_collapse_is_pointed_out(both):
     real, drawn = block_of(both, "ranking-experts").parts
-    assert re.findall(r'class="in-cell"[^>]*>([\d.]+)<', real.figures[0].chart) == [
-        f"{value:.2f}"
-        for task in ("like", "rating")
-        for what in ("mean_weight", "load")
-        for value in both.metrics["ranking"]["experts"]["tasks"][task][what]
-    ]
+    for figure, what in zip(real.figures, ("mean_weight", "load"), strict=True):
+        assert re.findall(r'class="in-cell"[^>]*>([\d.]+)<', figure.chart) == [
+            f"{value:.2f}"
+            for task in ("like", "rating")
+            for value in both.metrics["ranking"]["experts"]["tasks"][task][what]
+        ]
     assert not real.notices
     assert "like and rating differ in 32\u00a0% of their mean weight" in real.texts[-1]
-    assert "interact: The mixture is collapsed: Expert 3 carries 90\u00a0% of the weight" in drawn.notices[0]
-    assert [cell.text for cell in real.tables[0].rows[0].cells] == ["1.02", "2.20", "0"]
+    assert "interact: The mixture is collapsed: expert 3 carries 90\u00a0% of the weight" in drawn.notices[0]
+    assert [cell.text for cell in real.tables[0].rows[0].cells] == ["4", "1.02", "2.20", "0"]
 
 
 def test_importance_is_sorted_and_says_what_is_idle():
@@ -251,7 +251,7 @@ def test_an_example_shows_label_prediction_and_the_loudest_expert():
         ("rating (reviews)", ["4", "3.88", "3.91"]),
         ("interact (reviews+negatives)", ["yes", "27\u00a0%", "–"]),
     ]
-    assert case.figure.caption == "Which expert spoke: like, Expert 3 (0.60)."
+    assert case.figure.caption == "Which expert spoke: like, expert 3 (0.60)."
     assert dict(case.features)["text_similarity"] == "missing"
     assert dict(case.features)["genres"] == "Drama, Romance"
     assert (case.earlier, len(case.history)) == (57 - 8, 8)

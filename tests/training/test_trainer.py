@@ -79,6 +79,20 @@ def test_it_learns_the_circle(tmp_path):
     assert trainer.validate()["ndcg@10"] > 0.95
 
 
+def test_what_stands_beside_the_metrics_is_recorded_and_selects_nothing(tmp_path):
+    plain = make_trainer(tmp_path / "plain", [stage()])
+    plain.run()
+    counted = iter(range(100))
+    trainer = make_trainer(tmp_path / "more", [stage()], beside=lambda: {"gates": {"like": {"dead": next(counted)}}})
+    trainer.run()
+    assert_same(parameters(plain), parameters(trainer))
+    records = [json.loads(line) for line in (tmp_path / "more/history.jsonl").read_text().splitlines()]
+    validations = [record for record in records if "valid" in record]
+    assert [record["gates"]["like"]["dead"] for record in validations] == list(range(len(validations)))
+    assert all(set(record["valid"]) == {"ndcg@10"} for record in validations)
+    assert not any("gates" in record for record in records if "valid" not in record)
+
+
 class KilledError(Exception):
     """Stands for the end of the process."""
 

@@ -5,7 +5,7 @@ Shape letters: R rows, C classes, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 
 from moerec.batches.examples import ExampleTable
 from moerec.models.roles import Ranker
+from moerec.nn.gates import Gating
 
 Ints = NDArray[np.int64]
 ROWS_AT_ONCE = 8192
 
 
 def predict_rows(
-    model: Ranker, table: ExampleTable, rows: Ints | None = None, instead: Mapping[str, Ints] | None = None
+    model: Ranker,
+    table: ExampleTable,
+    rows: Ints | None = None,
+    instead: Mapping[str, Ints] | None = None,
+    watch: Callable[[int, Mapping[str, Gating]], None] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Probabilities and numbers of some rows by task, [R], or class probabilities [R, C].
 
@@ -30,6 +35,7 @@ def predict_rows(
         table: the examples.
         rows: [R] rows; all by default.
         instead: inputs to take from other rows than their own: {feature: [R] rows}.
+        watch: is told of each block the place of its first row and what its gates said.
     """
     chosen = np.arange(len(table), dtype=np.int64) if rows is None else rows
     device = next(model.parameters()).device
@@ -42,7 +48,10 @@ def predict_rows(
         for start in range(0, len(chosen), ROWS_AT_ONCE):
             some = slice(start, start + ROWS_AT_ONCE)
             others = {name: places[some] for name, places in (instead or {}).items()}
-            for name, values in model.predict(table.batch(chosen[some], instead=others).to(device)).items():
+            outputs, gatings = model.forward_with_gates(table.batch(chosen[some], instead=others).to(device))
+            if watch is not None:
+                watch(start, gatings)
+            for name, values in model.predictions(outputs).items():
                 parts[name].append(values.double().cpu().numpy())
     model.train(was_training)
     return {name: np.concatenate(values) for name, values in parts.items()}

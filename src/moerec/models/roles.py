@@ -127,7 +127,11 @@ class Ranker(nn.Module, ABC):
         return {name: gating.weights for name, gating in self.forward_with_gates(batch)[1].items()}
 
     def expert_names(self) -> dict[str, tuple[str, ...]]:
-        """Per gate the names of its experts, in the order of its weights; experts of one name are the same one."""
+        """Per gate the names of its experts, in the order of its weights.
+
+        An inner gate is named `group, level`. Experts of one name are the same one where their gates are of one level,
+        and so are those of one name among the gates of the tasks.
+        """
         return {}
 
     def shared_layer(self) -> tuple[nn.Parameter, ...]:
@@ -139,7 +143,10 @@ class Ranker(nn.Module, ABC):
 
     def predict(self, batch: ExampleBatch) -> dict[str, Tensor]:
         """Per task [B]: a probability, or a number in the label's own unit; [B, C] the probability of each class."""
-        outputs = self(batch)
+        return self.predictions(self(batch))
+
+    def predictions(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the outputs of `forward` mean; see `predict`."""
         return {task.name: _prediction(task, outputs[task.name]) for task in self.tasks}
 
 

@@ -247,6 +247,8 @@ class Utilisation:
     """Largest load divided by the mean load 1 / E; 1 is perfect balance, E is collapse."""
     dead: int
     """Number of experts whose mean weight is under a tenth of the uniform 1 / E."""
+    selected: int
+    """Experts with a weight in one row, at most: k of a gate that keeps k, E of a dense one."""
 
 
 def utilisation(weights: Tensor) -> Utilisation:
@@ -255,7 +257,8 @@ def utilisation(weights: Tensor) -> Utilisation:
     experts = weights.shape[1]
     mean_weight = weights.mean(0)  # [E]
     selected = weights > 0  # [N, E]
-    if int(selected.sum(1).max()) == experts:
+    most = int(selected.sum(1).max())
+    if most == experts:
         selected = weights == weights.amax(1, keepdim=True)
     # Equal weights share their row's place.
     load = (selected / selected.sum(1, keepdim=True)).mean(0)  # [E]
@@ -266,4 +269,5 @@ def utilisation(weights: Tensor) -> Utilisation:
         entropy=float(entropy),
         max_over_mean_load=float(load.max() * experts),
         dead=int((mean_weight < 0.1 / experts).sum()),
+        selected=most,
     )

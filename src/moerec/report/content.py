@@ -66,6 +66,11 @@ class Figure:
     chart: Markup
     caption: str
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether the chart needs the whole width of the page."""
+        return 'class="chart wide"' in self.chart
+
 
 @dataclass(frozen=True)
 class Folded:

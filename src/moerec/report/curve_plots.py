@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from markupsafe import Markup
 
+from moerec.report.labels import kind_and_number
 from moerec.report.plots import Line
 from moerec.report.scales import Scale, make_axis, plottable
 from moerec.report.svg import (
@@ -33,7 +35,9 @@ from moerec.report.svg import (
 _SIDE = 320.0
 """Side of the square, in the units of a picture."""
 _PANELS = 3
-"""How many panels of small columns stand side by side."""
+"""How many panels of small columns stand side by side, at most."""
+_LONGEST = 80.0
+"""Room that a word under a column can ask for."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Panel:
 
     title: str
     values: Sequence[float | None]
+    names: Sequence[str] = ()
+    """What each weight is of; those of one kind, as `shared 1` and `shared 2`, stand under a common word."""
 
 
 def square_chart(
@@ -158,37 +164,39 @@ def histogram(
     return picture(frame, description, parts)
 
 
-def weight_columns(
-    panels: Sequence[Panel], columns: Sequence[str], *, description: str, value_format: Callable[[float], str] = str
-) -> Markup:
+def weight_columns(panels: Sequence[Panel], *, description: str, value_format: Callable[[float], str] = str) -> Markup:
     """Small columns on a common scale, a panel for each row of weights; the largest of each carries its number.
 
     Args:
         panels: the rows.
-        columns: names of the weights, the same for all panels.
         description: the text alternative.
         value_format: writes the largest weight.
     """
-    beside = min(max(len(panels), 1), _PANELS)
+    kinds = {kind for panel in panels for kind, _ in _labels(panel)}
+    tall, gap = (104.0 if len(kinds) < 2 else 118.0), 26.0
+    across = WIDTH - 8.0
+    # As many side by side as have room for the words under their columns.
+    room = max((_needed(panel) for panel in panels), default=0.0)
+    beside = min(max(len(panels), 1), _PANELS, max(1, int((across + gap) / (room + gap))))
     rows = -(-max(len(panels), 1) // beside)
-    tall, gap = 104.0, 26.0
     frame = Frame(4.0, 4.0, WIDTH - 4.0, 4.0 + rows * tall, rows * tall + 8.0)
-    width = (frame.right - frame.left - gap * (beside - 1)) / beside
+    width = (across - gap * (beside - 1)) / beside
     parts = [frame_border(frame)]
     if not panels:
         parts.append(no_data(frame))
     found = [value for panel in panels for value in panel.values if value is not None and plottable(value)]
-    scale = Scale(0.0, max([0.5, *found]), tall - 22.0, 34.0)
+    scale = Scale(0.0, max([0.5, *found]), 82.0, 34.0)
     for index, panel in enumerate(panels):
         left = frame.left + (index % beside) * (width + gap)
         top = frame.top + (index // beside) * tall
-        parts += _columns(panel, columns, left, top, width, scale, value_format)
+        parts += _columns(panel, left, top, width, scale, value_format)
+        if len(kinds) > 1:
+            parts += _kinds(panel, left, top + scale.start + 29, width)
     return picture(frame, description, parts)
 
 
 def _columns(
     panel: Panel,
-    names: Sequence[str],
     left: float,
     top: float,
     width: float,
@@ -199,6 +207,7 @@ def _columns(
     yield words(left, top + 12, cut(panel.title, width), "row-label", "start")
     yield segment(left, floor, left + width, floor, "grid")
     shown = [(place, value) for place, value in enumerate(panel.values) if value is not None and plottable(value)]
+    names = [number for _, number in _labels(panel)]
     largest = max((value for _, value in shown), default=0.0)
     step = width / max(len(panel.values), 1)
     for place, value in shown:
@@ -218,6 +227,32 @@ def _columns(
             largest = float("inf")  # of equals the first
         if place < len(names):
             yield words(at, floor + 15, cut(names[place], max(step, 14.5)), "tick", "middle")
+
+
+def _kinds(panel: Panel, left: float, height: float, width: float) -> Iterable[str]:
+    """The kinds of the weights, each under its columns."""
+    step = width / max(len(panel.values), 1)
+    start = left
+    for kind, members in groupby(kind for kind, _ in _labels(panel)):
+        end = start + step * len(list(members))
+        if kind:
+            yield segment(start + 2, height - 11, end - 2, height - 11, "grid")
+            yield words((start + end) / 2, height, cut(kind, end - start - 2), "tick", "middle")
+        start = end
+
+
+def _labels(panel: Panel) -> list[tuple[str, str]]:
+    """Kind and number of each weight that has a name."""
+    return [kind_and_number(name) for name in panel.names[: len(panel.values)]]
+
+
+def _needed(panel: Panel) -> float:
+    """How wide a panel must be for its words; long ones are cut rather than given more."""
+    labels = _labels(panel)
+    step = max((min(text_width(number), _LONGEST) + 3 for _, number in labels), default=0.0)
+    for kind, members in groupby(kind for kind, _ in labels):
+        step = max(step, (min(text_width(kind), _LONGEST) + 4) / len(list(members)))
+    return step * len(panel.values)
 
 
 def _curve(line: Line, x: Scale, y: Scale) -> str:

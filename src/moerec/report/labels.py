@@ -79,15 +79,10 @@ def metric_label(key: str) -> str:
     return f"{parts.label} (sampled: {parts.protocol})" if parts.protocol else parts.label
 
 
-def short_names(names: Sequence[str]) -> list[str]:
-    """The names without the words that all of them begin with: `expert 1`, `expert 2` -> `1`, `2`."""
-    parted = [re.split(r"[ _]+", name.strip()) for name in names]
-    if len(parted) < 2:
-        return list(names)
-    shared = 0
-    while all(len(words) > shared + 1 and words[shared] == parted[0][shared] for words in parted):
-        shared += 1
-    return [" ".join(words[shared:]) for words in parted]
+def kind_and_number(name: str) -> tuple[str, str]:
+    """An expert's name in two: `shared 2` is number 2 of the kind `shared`; one without a number has no kind."""
+    found = re.fullmatch(r"(.*\S)[ _]+(\d+)", name.strip(), re.DOTALL)
+    return ("", name.strip()) if found is None else (found[1], found[2])
 
 
 def listed(words: Sequence[str]) -> str:

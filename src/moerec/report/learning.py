@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moerec.report.content import Block, Figure
+from moerec.report.content import Block, Figure, Part
 from moerec.report.finding import Finding
+from moerec.report.gate_learning import gate_figures
 from moerec.report.labels import as_number, count, duration, listed, metric_label, number, plain, plural
 from moerec.report.plots import Callout, Line, line_chart
 from moerec.report.ranking_finding import RankingFinding, measure_label
@@ -79,7 +80,16 @@ def ranker_learning(
     test = finding.model.test if finding is not None else {}
     watched = Watched([[key] for key in mains], lambda key: labels.get(key, plain(key)), test, mains)
     name = "ranker/history.jsonl"
-    return _learning("ranking-learning", "Training of the ranker", name, history, unreadable, watched)
+    block = _learning("ranking-learning", "Training of the ranker", name, history, unreadable, watched)
+    if block is None:
+        return None
+    stages = _stages(history)
+    boundaries = [(stage.start, plain(stage.name)) for stage in stages] if len(stages) > 1 else []
+    validations = [
+        [(update + stage.offset, record) for update, record in sorted(stage.validations.items())] for stage in stages
+    ]
+    gates = gate_figures(validations, boundaries, list(dict.fromkeys(task.name for task in tasks)))
+    return replace(block, parts=[Part("What the gates did meanwhile", figures=gates)]) if gates else block
 
 
 def _learning(

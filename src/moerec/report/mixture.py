@@ -1,16 +1,13 @@
-"""The section on experts: how the gate uses them, for which items, and whether it is a mixture at all."""
+"""How a gate uses its experts, in words, and whether they are a mixture at all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from moerec.report.content import Block, Cell, Column, Figure, Row, Table
-from moerec.report.finding import part
-from moerec.report.labels import as_number, number, percent, plain
-from moerec.report.plots import Bar, bar_chart, heat_map
+from moerec.report.labels import as_number, listed, percent
 
 _UNIFORM = 0.98
 """From this entropy, relative to its maximum, a gate counts as uniform."""
@@ -18,6 +15,10 @@ _COLLAPSED = 0.9
 """From this mean weight of one expert a mixture counts as collapsed."""
 _UNROUTED = 0.95
 """From this load of one expert a gate counts as mixing without routing."""
+_NAMED = 4
+"""Up to so many dead experts are named."""
+
+Fault = Literal["none", "uniform", "collapsed", "dead"]
 
 
 @dataclass(frozen=True)
@@ -33,41 +34,81 @@ class Mixture:
     """Mean entropy of an item's weights in nats."""
     dead: int
     """Experts whose mean weight is under a tenth of an equal share."""
+    selected: int = 0
+    """Experts that speak for one row at most; 0 for all."""
+    largest: float | None = None
+    """Largest load over the mean load."""
     unit: str = "item"
     """What the gate weighs the experts for."""
 
     @property
-    def evenness(self) -> float | None:
-        """Entropy over its maximum."""
-        size = len(self.names)
-        return None if self.entropy is None or size < 2 else self.entropy / math.log(size)
+    def spoken(self) -> int:
+        """How many experts speak for one row."""
+        return min(self.selected or len(self.names), len(self.names))
 
     @property
-    def problem(self) -> str:
-        """Why this is no mixture, or not a whole one, in one plain statement; empty if nothing speaks against it.
+    def selects(self) -> bool:
+        """Whether some experts are silent in every row."""
+        return self.spoken < len(self.names)
 
-        Uniform comes first: where all weights are nearly equal, load and its maximum say nothing.
+    @property
+    def evenness(self) -> float | None:
+        """Entropy over its maximum."""
+        return None if self.entropy is None or self.spoken < 2 else self.entropy / math.log(self.spoken)
+
+    @property
+    def dead_names(self) -> list[str]:
+        """The dead experts by name, as far as the mean weights were recorded."""
+        limit = 0.1 / max(len(self.names), 1)
+        return [name for name, w in zip(self.names, self.weights, strict=False) if w is not None and w < limit]
+
+    @property
+    def fault(self) -> Fault:
+        """What makes this no mixture, or not a whole one; none if nothing speaks against it.
+
+        Uniform comes first: where all weights are nearly equal, load and its maximum say nothing. It is no fault of a
+        gate that selects, for there the choice of the experts is what it says.
         """
         size = len(self.names)
         if size < 2:
-            return ""
-        if self.evenness is not None and self.evenness >= _UNIFORM:
+            return "none"
+        if not self.selects and self.evenness is not None and self.evenness >= _UNIFORM:
+            return "uniform"
+        if max(self._shares, default=0.0) >= _COLLAPSED or self.dead >= size - (self.spoken if self.selects else 1):
+            return "collapsed"
+        return "dead" if self.dead else "none"
+
+    @property
+    def problem(self) -> str:
+        """The fault in one plain statement; empty if nothing speaks against the mixture."""
+        size, fault = len(self.names), self.fault
+        if fault == "uniform":
             return (
                 f"The mixture is uniform: every {self.unit} gets nearly the same weights (entropy "
-                f"{percent(self.evenness)} of its maximum), so the gate averages the experts and routes nothing."
+                f"{percent(self.evenness)} of its maximum), so the gate averages the experts and routes nothing; load "
+                "says little then."
             )
-        shares = [value if value is not None else 0.0 for value in self.weights]
-        top = max(shares, default=0.0)
-        if top >= _COLLAPSED or self.dead >= size - 1:
-            who = plain(self.names[shares.index(top)]) if shares else "one expert"
+        if fault == "collapsed" and self.spoken > 1 and self.selects:
+            return (
+                f"The mixture is collapsed: the gate selects {self.spoken} of {size} experts and nearly always the "
+                "same ones."
+            )
+        if fault == "collapsed":
+            top = max(self._shares, default=0.0)
+            who = self.names[self._shares.index(top)] if self._shares else "one expert"
             return (
                 f"The mixture is collapsed: {who} carries {percent(top, 0)} of the weight, so this is in effect a "
                 "single expert."
             )
-        if self.dead:
+        if fault == "dead":
             verb = "is" if self.dead == 1 else "are"
-            return f"{self.dead} of {size} experts {verb} dead: mean weight under a tenth of an equal share."
+            who = f" ({listed(self.dead_names)})" if len(self.dead_names) == self.dead <= _NAMED else ""
+            return f"{self.dead} of {size} experts {verb} dead{who}: mean weight under a tenth of an equal share."
         return ""
+
+    @property
+    def _shares(self) -> list[float]:
+        return [value if value is not None else 0.0 for value in self.weights]
 
     @property
     def statement(self) -> str:
@@ -77,8 +118,17 @@ class Mixture:
             return ""
         busiest = max((value for value in self.load if value is not None), default=None)
         text = f"All {size} experts are in use"
+        if self.selects:
+            text += f", {self.spoken} for each {self.unit}"
+            # The loads of a gate that selects are shares of all places, of which each row has several.
+            often = None if busiest is None else min(busiest * self.spoken, 1.0)
+            return (
+                f"{text}."
+                if often is None
+                else f"{text}; the busiest is among them for {percent(often, 0)} of the {self.unit}s."
+            )
         if busiest is not None and busiest >= _UNROUTED:
-            who = plain(self.names[self.load.index(busiest)])
+            who = self.names[self.load.index(busiest)]
             return (
                 f"{text}, but {who} weighs most for {percent(busiest, 0)} of the {self.unit}s: the gate mixes and "
                 "hardly routes."
@@ -92,132 +142,25 @@ class Mixture:
 
 def mixture(recorded: Mapping[str, Any], unit: str = "item") -> Mixture:
     """Read how a gate uses its experts; `unit` is what it weighs them for."""
-    weights, load = _vector(recorded.get("mean_weight")), _vector(recorded.get("load"))
+    weights, load = vector(recorded.get("mean_weight")), vector(recorded.get("load"))
     return Mixture(
-        names=_names(recorded.get("names"), max(len(weights), len(load)), "Expert"),
+        names=numbered(recorded.get("names"), max(len(weights), len(load)), "expert"),
         weights=weights,
         load=load,
         entropy=as_number(recorded.get("entropy")),
         dead=int(as_number(recorded.get("dead")) or 0),
+        selected=int(as_number(recorded.get("selected")) or 0),
+        largest=as_number(recorded.get("max_over_mean_load")),
         unit=unit,
     )
 
 
-def experts(metrics: Mapping[str, Any]) -> Block | None:
-    """Use of the experts and weights of the inputs; None for a model without both."""
-    recorded = part(metrics, "experts")
-    found, inputs = mixture(recorded), part(recorded, "inputs")
-    input_groups = part(inputs, "by_group") or inputs
-    size = len(_vector(inputs.get("mean_weight"))) or len(_rows(input_groups))
-    input_names = _names(inputs.get("names"), size, "Input")
-    notices, figures = [found.problem] if found.problem else [], [_use_figure(found)] if found.names else []
-    for what, names, groups in (
-        ("expert", found.names, part(recorded, "by_group")),
-        ("input", input_names, input_groups),
-    ):
-        if not _rows(groups):
-            continue
-        if len(_rows(groups)) == len(names):
-            figures += _group_figures(names, groups, what)
-        else:
-            notices.append(f"The weights by group hold {len(_rows(groups))} rows for {len(names)} {what}s: not shown.")
-    if not figures:
-        return None
-    reading = (
-        "How to read it: the gate gives every item a weight for each expert, and an item's weights sum to one. Mean "
-        "weight is their average over the items, load the share of items for which the expert weighs most; an equal "
-        "share would end at the dashed line."
-    )
-    texts = [found.statement] if found.statement and not found.problem else []
-    return Block(
-        "experts",
-        "Experts",
-        texts=[*texts, reading] if found.names else [],
-        notices=notices,
-        tables=[_table(recorded, found)] if found.names else [],
-        figures=figures,
-    )
-
-
-def _vector(value: Any) -> list[float | None]:
+def vector(value: Any) -> list[float | None]:
+    """A recorded list of numbers; empty if there is none."""
     return [as_number(item) for item in value] if isinstance(value, list) else []
 
 
-def _rows(groups: Mapping[str, Any]) -> list[Any]:
-    rows = groups.get("rows")
-    return rows if isinstance(rows, list) else []
-
-
-def _names(value: Any, size: int, kind: str) -> list[str]:
+def numbered(value: Any, size: int, kind: str) -> list[str]:
     """The recorded names, continued by numbers where there are too few."""
     recorded = [str(item) for item in value][:size] if isinstance(value, list) else []
     return recorded + [f"{kind} {index + 1}" for index in range(len(recorded), size)]
-
-
-def _use_figure(found: Mixture) -> Figure:
-    names = found.names
-    series = [(title, values) for title, values in (("mean weight", found.weights), ("load", found.load)) if values]
-    bars = [
-        Bar(plain(name), [values[index] if index < len(values) else None for _, values in series])
-        for index, name in enumerate(names)
-    ]
-    told = "; ".join(
-        f"{bar.label}: "
-        + ", ".join(f"{title} {number(value, 2)}" for (title, _), value in zip(series, bar.values, strict=True))
-        for bar in bars
-    )
-    chart = bar_chart(
-        bars,
-        x_title="Share",
-        description=f"Use of the experts. {told}.",
-        names=[title for title, _ in series] if len(series) > 1 else (),
-        reference=1 / len(names),
-        value_format=lambda value: number(value, 2),
-    )
-    what = " and ".join(title for title, _ in series)
-    return Figure(chart, f"Use of the experts: {what}. The line marks an equal share, {number(1 / len(names), 2)}.")
-
-
-def _group_figures(names: Sequence[str], groups: Mapping[str, Any], what: str) -> list[Figure]:
-    """The heat map of mean weights by group of items, if it was recorded."""
-    columns = [str(column) for column in groups.get("columns") or ()]
-    values = [_vector(row) for row in _rows(groups)]
-    if not columns or not values:
-        return []
-    labels = [plain(name) for name in names]
-    told = "; ".join(
-        f"{label}: " + ", ".join(f"{column} {number(value, 2)}" for column, value in zip(columns, row, strict=False))
-        for label, row in zip(labels, values, strict=True)
-    )
-    chart = heat_map(
-        labels,
-        [plain(column) for column in columns],
-        values,
-        description=f"Mean weight of each {what} by group of items. {told}.",
-        value_format=lambda value: number(value, 2),
-    )
-    reading = (
-        "An expert whose row is the same in all columns does not specialise"
-        if what == "expert"
-        else "It shows by what the items of a group are known"
-    )
-    return [Figure(chart, f"Mean weight of each {what} by group of items; a stronger colour is more. {reading}.")]
-
-
-def _table(recorded: Mapping[str, Any], found: Mixture) -> Table:
-    size, entropy = len(found.names), found.entropy
-    most = f"of at most {number(math.log(size), 2)}" if size > 1 else ""
-    rows = [
-        Row("Gate", [Cell(plain(str(recorded["gate"])))]) if recorded.get("gate") else None,
-        Row("Experts", [Cell(str(size))]),
-        Row("Mean entropy of an item's weights (nats)", [Cell(number(entropy, 2), most)])
-        if entropy is not None
-        else None,
-        _optional("Largest load over mean load", recorded.get("max_over_mean_load"), 2),
-        _optional("Dead experts", recorded.get("dead"), 0),
-    ]
-    return Table("The gate in numbers.", "Quantity", [Column("Value")], [row for row in rows if row is not None])
-
-
-def _optional(label: str, value: Any, decimals: int) -> Row | None:
-    return None if as_number(value) is None else Row(label, [Cell(number(value, decimals))])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
@@ -17,8 +18,8 @@ from moerec import __version__
 from moerec.files import atomic_file
 from moerec.report.content import Block
 from moerec.report.finding import find, part, sentence
+from moerec.report.item_experts import item_experts
 from moerec.report.learning import learning, ranker_learning
-from moerec.report.mixture import experts
 from moerec.report.people import people
 from moerec.report.protocol import protocol
 from moerec.report.provenance import data, facts, reproduce
@@ -60,16 +61,41 @@ def write_report(run_directory: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The page as text."""
-    dataset = part(run.metrics, "dataset")
+    source = "the files of this run, beside this page"
+    return render_blocks(
+        run.metrics, blocks(run), "Run report", source, findings(run), facts(run.metrics, run.environment)
+    )
+
+
+def render_blocks(
+    metrics: Mapping[str, Any],
+    shown: Sequence[Block],
+    kind: str,
+    source: str,
+    sentences: Sequence[tuple[str, Sequence[str]]] = (),
+    stated: Sequence[str] = (),
+) -> str:
+    """A page of some sections.
+
+    Args:
+        metrics: of the run that it is about.
+        shown: the sections in reading order.
+        kind: what the page is.
+        source: what it was made from.
+        sentences: what was found, by stage.
+        stated: facts in one line.
+    """
     return _template().render(
-        name=str(run.metrics.get("name") or "unnamed run"),
-        dataset=str(dataset.get("name") or ""),
-        findings=findings(run),
-        facts=facts(run.metrics, run.environment),
-        groups=[(stage, list(members)) for stage, members in groupby(blocks(run), key=lambda block: block.stage)],
-        css=Markup(_file("report.css")),
+        kind=kind,
+        name=str(metrics.get("name") or "unnamed run"),
+        dataset=str(part(metrics, "dataset").get("name") or ""),
+        findings=sentences,
+        facts=stated,
+        groups=[(stage, list(members)) for stage, members in groupby(shown, key=lambda block: block.stage)],
+        css=Markup(style_sheet("chart.css") + style_sheet("report.css")),
         version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        source=source,
     )
 
 
@@ -110,7 +136,7 @@ def _retrieval(run: RunFiles) -> list[Block]:
             results(finding) if finding is not None else None,
             protocol(run.metrics, finding),
             learning(run.history, run.unreadable_history_lines, finding),
-            experts(run.metrics),
+            item_experts(run.metrics),
             slices(finding) if finding is not None else None,
             beyond(finding) if finding is not None else None,
             people(run.examples),
@@ -145,6 +171,11 @@ def _present(sections: Sequence[Block | None]) -> list[Block]:
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_file("report.html.j2"))
+
+
+def style_sheet(name: str) -> str:
+    """A style sheet of the report: that of the charts, or that of the page."""
+    return _file(name)
 
 
 def _file(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Charts as SVG text: lines, intervals, bars and heat maps, composed from one frame with axes.
+"""Charts as SVG text: lines, intervals and bars, composed from one frame with axes.
 
 Colours come from the page's style sheet through classes (`series-0`, `series-1`, ...), so that a chart follows light,
 dark and print. Series differ by dash and by shape of mark too, never by colour alone. Everything that shows data
@@ -232,60 +232,13 @@ def _whisker(bar: Bar, place: int) -> tuple[float, float] | None:
     return value - abs(deviation), value + abs(deviation)
 
 
-def heat_map(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    values: Sequence[Sequence[float | None]],
-    *,
-    description: str,
-    value_format: Callable[[float], str] = str,
-    low: float = 0.0,
-    high: float | None = None,
-) -> Markup:
-    """A grid of cells, darker for larger values, each with its number written in it.
-
-    Args:
-        rows: names of the rows.
-        columns: names of the columns.
-        values: [rows][columns]; what is not plottable is an empty cell.
-        description: the text alternative.
-        value_format: writes a value in its cell.
-        low: the value without colour.
-        high: the value of full colour (default: the largest).
-    """
-    pitch = 30.0
-    frame = _row_frame(rows, [], pitch, False, below=8.0)
-    found = [value for row in values for value in row if value is not None and plottable(value)]
-    top = high if high is not None else max(found, default=1.0)
-    tint = Scale(low, top if top > low else low + 1.0, 0.0, 1.0)
-    width = (frame.right - frame.left) / max(len(columns), 1)
-    parts = [frame_border(frame)]
-    if not found:
-        parts.append(no_data(frame))
-    for place, column in enumerate(columns):
-        parts.append(words(frame.left + width * (place + 0.5), frame.top - 8, cut(column, width), "tick", "middle"))
-    for index, label in enumerate(rows):
-        upper = frame.top + pitch * index
-        parts.append(row_label(label, frame, upper + pitch / 2, False))
-        for place, value in enumerate(values[index][: len(columns)]):
-            if value is None or not plottable(value):
-                continue
-            left = frame.left + width * place
-            parts.append(
-                f'<rect class="mark cell" style="--tint:{tint(value):.3f}" x="{left + 1:.2f}" y="{upper + 1:.2f}" '
-                f'width="{max(width - 2, 0.5):.2f}" height="{pitch - 2:.2f}"/>'
-            )
-            parts.append(words(left + width / 2, upper + pitch / 2 + 4, value_format(value), "in-cell", "middle"))
-    return picture(frame, description, parts)
-
-
-def _row_frame(labels: Sequence[str], texts: Iterable[str], pitch: float, legend: bool, below: float = 44.0) -> Frame:
+def _row_frame(labels: Sequence[str], texts: Iterable[str], pitch: float, legend: bool) -> Frame:
     """The frame of a chart with labelled rows: margins as wide as the texts need, within reason."""
     left = 12 + min(max((text_width(label) for label in labels), default=0.0), 0.36 * WIDTH)
     right = WIDTH - 14 - min(max((text_width(text) for text in texts), default=0.0), 0.34 * WIDTH)
-    top = 30.0 if legend or below < 40 else 10.0
+    top = 30.0 if legend else 10.0
     bottom = top + pitch * max(len(labels), 1)
-    return Frame(left, top, right, bottom, bottom + below)
+    return Frame(left, top, right, bottom, bottom + 44.0)
 
 
 def _rows(estimates: Sequence[Estimate]) -> list[tuple[str, list[Estimate]]]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from moerec.report.content import Figure
+from moerec.report.heat_map import heat_map
 from moerec.report.labels import as_number, count, percent
-from moerec.report.plots import heat_map
 from moerec.report.ranking_finding import PredictedTask
 from moerec.tasks import value_text
 

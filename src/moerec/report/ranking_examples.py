@@ -8,8 +8,10 @@ from typing import Any
 
 from moerec.report.content import Block, Cell, Column, ExampleCase, ExampleItem, Figure, Row, Table
 from moerec.report.curve_plots import Panel, weight_columns
+from moerec.report.expert_grid import task_gates
 from moerec.report.finding import numbers, part
-from moerec.report.labels import MISSING, as_number, listed, number, percent, plain, short_names, system_name
+from moerec.report.labels import MISSING, as_number, listed, number, percent, system_name
+from moerec.report.mixture import numbered, vector
 from moerec.report.ranking_finding import PredictedTask, RankingFinding
 
 _HISTORY_SHOWN = 8
@@ -19,8 +21,8 @@ def ranking_examples(
     finding: RankingFinding, examples: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]
 ) -> Block | None:
     """Example predictions in the order of the file; None without any."""
-    names = part(metrics, "ranking", "experts").get("names")
-    cases = [_case(finding, example, names if isinstance(names, list) else []) for example in examples]
+    names = {task: gate.names for task, gate in task_gates(metrics).items()}
+    cases = [_case(finding, example, names) for example in examples]
     if not cases:
         return None
     populations = listed([f"“{population}”" for population in finding.populations])
@@ -41,7 +43,7 @@ def ranking_examples(
     )
 
 
-def _case(finding: RankingFinding, example: Mapping[str, Any], names: Sequence[Any]) -> ExampleCase:
+def _case(finding: RankingFinding, example: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> ExampleCase:
     history = example.get("history")
     items = [item for item in history if isinstance(item, Mapping)] if isinstance(history, list) else []
     length = max(int(as_number(example.get("history_length")) or 0), len(items))
@@ -143,36 +145,32 @@ def _predictions(finding: RankingFinding, example: Mapping[str, Any]) -> Table |
     return Table("What really was, and what was predicted.", "Task (population)", columns, rows)
 
 
-def _experts(finding: RankingFinding, example: Mapping[str, Any], names: Sequence[Any]) -> Figure | None:
+def _experts(finding: RankingFinding, example: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Figure | None:
     recorded = part(example, "experts")
     panels = []
     for task in _unique(finding):
-        weights = recorded.get(task.name)
-        if isinstance(weights, list) and weights:
-            panels.append(Panel(task.name, [as_number(weight) for weight in weights]))
+        weights = vector(recorded.get(task.name))
+        if weights:
+            panels.append(Panel(task.name, weights, numbered(list(names.get(task.name, ())), len(weights), "expert")))
     if not panels:
         return None
-    size = max(len(panel.values) for panel in panels)
-    full = [plain(str(name)) for name in names][:size]
-    full += [f"Expert {index + 1}" for index in range(len(full), size)]
     told = "; ".join(
         f"{panel.title}: "
-        + ", ".join(f"{name} {number(value, 2)}" for name, value in zip(full, panel.values, strict=False))
+        + ", ".join(f"{name} {number(value, 2)}" for name, value in zip(panel.names, panel.values, strict=True))
         for panel in panels
     )
     chart = weight_columns(
         panels,
-        short_names(full),
         description=f"Weights of the experts for this row. {told}.",
         value_format=lambda value: number(value, 2),
     )
-    return Figure(chart, f"Which expert spoke: {'; '.join(_loudest(panel, full) for panel in panels)}.")
+    return Figure(chart, f"Which expert spoke: {'; '.join(_loudest(panel) for panel in panels)}.")
 
 
-def _loudest(panel: Panel, names: Sequence[str]) -> str:
+def _loudest(panel: Panel) -> str:
     weights = [value if value is not None else -1.0 for value in panel.values]
     place = weights.index(max(weights))
-    return f"{panel.title}, {names[place]} ({number(panel.values[place], 2)})"
+    return f"{panel.title}, {panel.names[place]} ({number(panel.values[place], 2)})"
 
 
 def _value(value: Any) -> str:

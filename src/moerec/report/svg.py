@@ -34,10 +34,12 @@ class Frame:
     """Height of the whole picture."""
 
 
-def picture(frame: Frame, description: str, parts: Iterable[str]) -> Markup:
-    """The whole picture, with its text alternative."""
+def picture(frame: Frame, description: str, parts: Iterable[str], width: float = WIDTH) -> Markup:
+    """The whole picture, with its text alternative; one that is wider than the others is of class `wide`."""
+    kind = "chart wide" if width > WIDTH else "chart"
     return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {frame.height:.0f}" width="{WIDTH}" height="{frame.height:.0f}" '
+        f'<svg class="{kind}" viewBox="0 0 {width:.0f} {frame.height:.0f}" width="{width:.0f}" '
+        f'height="{frame.height:.0f}" '
         f'role="img" aria-label="{_clean(description)}" xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
     )
 
@@ -114,6 +116,14 @@ def dot(x: float, y: float, series: int, kind: str = "mark dot", hint: str = "")
     }
     points = " ".join(f"{x + right:.2f},{y + down:.2f}" for right, down in shapes[style])
     return f'<polygon class="{kind} series-{style}" points="{points}">{inside}</polygon>'
+
+
+def cell(left: float, top: float, width: float, height: float, tint: float, hint: str) -> str:
+    """A cell of a heat map; `tint` is how much of the full colour it has."""
+    return (
+        f'<rect class="mark cell" fill-opacity="{tint:.3f}" x="{left:.2f}" y="{top:.2f}" width="{width:.2f}" '
+        f'height="{height:.2f}"><title>{_clean(hint)}</title></rect>'
+    )
 
 
 def segment(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -10,6 +10,7 @@ from moerec.errors import MoerecError
 from moerec.ranking_model import FOLDER as RANKER
 from moerec.ranking_model import RankingModel
 from moerec.recommender import Recommender
+from moerec.report.expert_plot import write_expert_plot
 from moerec.run.folder import METRICS, MODEL, RECIPE
 
 
@@ -48,6 +49,8 @@ def run_metrics(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         begun = (directory / RECIPE).is_file()
         hint = "it is not finished; continue it with --resume" if begun else "this is no run folder"
+        if (directory / "latest" / METRICS).is_file():
+            hint = f"it holds several runs; name one of them, such as {directory / 'latest'}"
         raise MoerecError(f"{directory}: no {METRICS}: {hint}")
     try:
         metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -122,11 +125,22 @@ def inspect_run(directory: Path) -> dict[str, Any]:
     return found | {"timing": metrics["timing"]}
 
 
+def named_once(folder: Path | None, run: Path | None) -> Path | None:
+    """The run that was named, as an argument or with --run; None if neither.
+
+    Raises:
+        MoerecError: both were given.
+    """
+    if folder is not None and run is not None:
+        raise MoerecError(f"the run is named twice, {folder} and --run {run}; name it once")
+    return folder if folder is not None else run
+
+
 def inspect_experts(directory: Path) -> dict[str, Any]:
     """How the experts of a run's item tower are used, and under `ranker` those of its ranker for each task.
 
     Raises:
-        MoerecError: neither model has a mixture.
+        MoerecError: the run is not finished, or neither model has a mixture.
     """
     metrics = run_metrics(directory)
     experts: dict[str, Any] = dict(metrics.get("experts", {}))
@@ -134,10 +148,15 @@ def inspect_experts(directory: Path) -> dict[str, Any]:
     if ranker is not None:
         experts["ranker"] = ranker
     if not experts:
-        raise MoerecError(
-            f"{directory}: this model has no mixture; set retriever.item_tower.fusion: mixture, or ranker.kind: mmoe"
-        )
+        remedies = ["set retriever.item_tower.fusion: mixture"] if "retrieval" in metrics else []
+        remedies += ["set ranker.kind: mmoe (or cgc, ple, home, stem)"] if "ranking" in metrics else []
+        raise MoerecError(f"{directory}: this model has no mixture; {', or '.join(remedies)}")
     return experts
+
+
+def plot_experts(directory: Path, path: Path) -> None:
+    """Write the heat maps of a run's experts as .svg or .html."""
+    write_expert_plot(run_metrics(directory), path)
 
 
 def with_titles(recommender: Recommender, frame: Any) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ from moerec.models.predict import predict_rows
 from moerec.models.roles import Ranker
 from moerec.ranking_recipe import RankerConfig
 from moerec.recipe import Recipe, plain_recipe
+from moerec.run.gate_watch import GateWatch
 from moerec.run.prepare import SPLIT, Prepared
 from moerec.run.retriever import choose_precision
 from moerec.tasks import Target, TaskConfig, TaskStatistics, make_target, value_text
@@ -295,8 +296,14 @@ def train_ranker(
     if stages != settings.ranker:
         console.print("  its tasks share nothing, so their losses are summed with fixed weights", highlight=False)
 
+    watch = GateWatch({name: torch.from_numpy(t.mask[data.rows["valid"]]) for name, t in data.targets.items()})
+
     def validate() -> Mapping[str, float]:
-        return ranking_metrics(predict(model, data, "valid"), ranker.tasks, data.statistics)
+        return ranking_metrics(predict(model, data, "valid", watch=watch), ranker.tasks, data.statistics)
+
+    def gates() -> Mapping[str, Any]:
+        found = watch.summary()
+        return {"gates": found} if found else {}
 
     directory.mkdir(parents=True, exist_ok=True)
     metric = settings.ranker_metric
@@ -324,6 +331,7 @@ def train_ranker(
         ),
         device=device,
         hooks=(LossFreeBalance(),),
+        beside=gates,
     )
     state = trainer.run(resume=resume)
     return TrainedRanker(model.eval(), state)
@@ -334,9 +342,11 @@ def main_metric(task: TaskConfig) -> str:
     return metric_name(task, MAIN_METRIC[task.type])
 
 
-def predict(model: Ranker, data: RankingData, part: str, name: str = "ranker") -> list[Predictions]:
+def predict(
+    model: Ranker, data: RankingData, part: str, name: str = "ranker", watch: GateWatch | None = None
+) -> list[Predictions]:
     """The predictions of a part, each task on the rows of its population that have a label."""
-    scores = predict_rows(model, data.table, data.rows[part])
+    scores = predict_rows(model, data.table, data.rows[part], watch=watch)
     return [task_predictions(task, data, part, scores[task.name], name) for task in model.tasks]
 
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from moerec.batches.examples import ExampleTable
+from moerec.config import kind_of
 from moerec.dataset.schema import FIRST_ITEM
 from moerec.evaluation.importance import permutation_importance
 from moerec.evaluation.prediction_slices import count_earlier_events, evaluate_prediction_slices, slice_rows
@@ -22,7 +23,7 @@ from moerec.features.columns import FIRST_VALUE, MISSING
 from moerec.models.predict import gate_weights, predict_rows
 from moerec.models.rankers.base import numbered
 from moerec.models.roles import Ranker
-from moerec.nn.gates import utilisation
+from moerec.nn.gates import GateConfig, utilisation
 from moerec.run.prepare import Prepared, item_details
 from moerec.run.ranker import RankingData, main_metric
 from moerec.tasks import predicted_value
@@ -30,7 +31,7 @@ from moerec.tasks import predicted_value
 Ints = NDArray[np.int64]
 HISTORY_SHOWN = 8
 GATE_ROWS = 20_000
-"""Rows over which the use of experts is summed up."""
+"""Rows over which the use of experts is summed up, at most."""
 IMPORTANCE_ROWS = 3_000
 """Validation rows on which features are shuffled."""
 IMPORTANCE_REPEATS = 2
@@ -69,12 +70,12 @@ def describe_gates(model: Ranker, data: RankingData) -> dict[str, Any] | None:
     """How each gate uses its experts over test rows; None for a model without gates.
 
     A task's own gate is judged on rows of its population, under `tasks`; gates of lower levels, which no task owns
-    alone, on all rows, under `inner`.
+    alone, on all rows, under `inner`. `gate` is how they are configured.
     """
     names, rows = model.expert_names(), data.rows["test"]
     found: dict[str, Any] = {}
     for task in model.tasks:
-        of_task = rows[data.targets[task.name].mask[rows]][:GATE_ROWS]
+        of_task = _spaced(rows[data.targets[task.name].mask[rows]])
         weights = gate_weights(model, data.table, of_task).get(task.name)
         if weights is not None and len(of_task):
             found[task.name] = _use(weights, names.get(task.name))
@@ -82,10 +83,19 @@ def describe_gates(model: Ranker, data: RankingData) -> dict[str, Any] | None:
         return None
     inner = {
         gate: _use(weights, names.get(gate))
-        for gate, weights in gate_weights(model, data.table, rows[:GATE_ROWS]).items()
+        for gate, weights in gate_weights(model, data.table, _spaced(rows)).items()
         if gate not in {task.name for task in model.tasks}
     }
-    return {"tasks": found, **({"inner": inner} if inner else {})}
+    gate = getattr(model.config, "gate", None)
+    described = {}
+    if isinstance(gate, GateConfig):
+        described["gate"] = {"kind": kind_of("gate", gate)} | gate.model_dump(mode="json")
+    return {**described, "tasks": found, **({"inner": inner} if inner else {})}
+
+
+def _spaced(rows: Ints) -> Ints:
+    """Rows from everywhere: the first ones would be those of a few users."""
+    return rows[:: max(1, -(-len(rows) // GATE_ROWS))]
 
 
 def _use(weights: NDArray[np.float32], names: tuple[str, ...] | None) -> dict[str, Any]:

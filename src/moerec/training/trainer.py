@@ -76,6 +76,8 @@ class Trainer:
     """Where the model is."""
     hooks: Sequence[Hook] = ()
     """What happens around updates."""
+    beside: Callable[[], Mapping[str, Any]] = dict
+    """What history.jsonl holds of a validation beside its metrics; nothing is selected by it."""
 
     @property
     def checkpoints(self) -> Path:
@@ -271,7 +273,10 @@ class _StageRun:
         else:
             state.stale += 1
         shown = {name: round(number, 6) for name, number in metrics.items()}
-        self.log.record(self._place() | {"valid": shown, "best": is_best, "seconds": round(self._seconds(), 3)})
+        beside = dict(self.trainer.beside())
+        self.log.record(
+            self._place() | {"valid": shown} | beside | {"best": is_best, "seconds": round(self._seconds(), 3)}
+        )
         self.log.say(
             f"  epoch {state.epoch:>3}  update {state.update:>6}  valid "
             + "  ".join(f"{name} {metrics[name]:.4f}" for name in _headline(metrics, metric, self.config.shown))
