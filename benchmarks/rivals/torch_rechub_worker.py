@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from torch_rechub.basic.features import DenseFeature, SparseFeature
 from torch_rechub.models.multi_task import MMOE, PLE
 from torch_rechub.trainers import MTLTrainer
@@ -81,5 +82,51 @@ def loader_steps(count: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started}
 
 
+def fit(
+    path: str,
+    kind: str,
+    shape: dict[str, Any],
+    rates: dict[str, float],
+    seed: int,
+    epochs: int,
+    batch: int,
+    out: str,
+) -> dict[str, float]:
+    """Train by its trainer, keep the epoch with the best mean AUC on validation, write the scores of both parts."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    data = dict(np.load(path))
+    model = build(kind, data, shape)
+    trainer = MTLTrainer(model, ["classification", "classification"], optimizer_params=rates, n_epoch=1)
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns(data).items()}
+    labels = torch.from_numpy(data["labels"])
+    best: tuple[float, dict[str, np.ndarray]] = (0.0, {})
+    for epoch in range(epochs):
+        order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(data["train"]))
+        parts = [order[first : first + batch] for first in range(0, len(order), batch)]
+        # Its batch normalisation cannot train on a single row.
+        trainer.train_one_epoch(
+            [({name: v[rows] for name, v in tensors.items()}, labels[rows]) for rows in parts if len(rows) > 1]
+        )
+        scores = {part: predict(model, tensors, data[part]) for part in ("valid", "test")}
+        truth = data["labels"][data["valid"]]
+        value = float(np.mean([roc_auc_score(truth[:, task], scores["valid"][:, task]) for task in range(2)]))
+        if value > best[0]:
+            best = value, scores
+    np.savez(out, **best[1])
+    return {"valid": best[0]}
+
+
+def predict(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], rows: np.ndarray) -> np.ndarray:
+    """Probabilities of both tasks for some rows."""
+    model.eval()
+    with torch.no_grad():
+        parts = [
+            model({name: values[rows[first : first + 8192]] for name, values in tensors.items()})
+            for first in range(0, len(rows), 8192)
+        ]
+    return torch.cat(parts).numpy()
+
+
 if __name__ == "__main__":
-    answer_orders({"setup": setup, "steps": steps, "loader_steps": loader_steps})
+    answer_orders({"setup": setup, "steps": steps, "loader_steps": loader_steps, "fit": fit})
