@@ -6,8 +6,8 @@ Test half of Census-Income (99,762 people), a random split of 70 / 10 / 20 % tha
 50,000 dollars and never married. Every model reads the same encoded columns and is tuned by the mean AUC of both tasks
 on validation, with as many settings of a random search as any other; the best setting is trained with every seed, each
 stops at its best validation epoch, and the test part is scored once. The rival is trained by its own trainer in its own
-environment. Differences are paired: test rows are drawn again with replacement, and the mean AUC over tasks and seeds
-is compared. `--write` records results/census.json.
+environment; no side has products of embeddings as inputs. Differences are paired: test rows are drawn again with
+replacement, and the mean AUC over tasks and seeds is compared. `--write` records results/census.json.
 
 Shape letters: N rows of a part, S seeds.
 """
@@ -147,7 +147,12 @@ def summary(scores: list[Scores], data: RankingData) -> dict[str, Any]:
 def fit_own(kind: str, prepared: Any, data: RankingData, setting: dict[str, Any], seed: int) -> dict[str, Scores]:
     """One training through the project's trainer."""
     *hidden, width = setting["expert"]
-    inputs = {"width": setting["width"], "dropout": setting["dropout"], "head_hidden": FIXED["head"]}
+    inputs = {
+        "interactions": False,
+        "width": setting["width"],
+        "dropout": setting["dropout"],
+        "head_hidden": FIXED["head"],
+    }
     expert = {"kind": "mlp", "hidden": hidden, "width": width, "activation": "relu", "activate_output": True}
     own: dict[str, dict[str, Any]] = {
         "single_task": {"hidden": setting["expert"]},
