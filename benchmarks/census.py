@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,11 +100,15 @@ def main() -> None:
     print(table(result))
 
 
-def settings(trials: int) -> Iterator[dict[str, Any]]:
-    """The same random settings for every model."""
+def settings(trials: int) -> list[dict[str, Any]]:
+    """The same random settings for every model, all different."""
     generator = np.random.default_rng(0)
-    for _ in range(trials):
-        yield {name: values[int(generator.integers(len(values)))] for name, values in SPACE.items()}
+    found: list[dict[str, Any]] = []
+    while len(found) < trials:
+        setting = {name: values[int(generator.integers(len(values)))] for name, values in SPACE.items()}
+        if setting not in found:
+            found.append(setting)
+    return found
 
 
 def judge(
