@@ -57,14 +57,26 @@ def test_experts_start_different_from_each_other():
 
 def test_shared_layers_are_one_set_of_parameters_below_all_experts():
     torch.manual_seed(0)
-    shared = MLPExpertConfig(shared_hidden=(16,), hidden=(8,)).build(3, 5, 0.0)
+    shared = MLPExpertConfig(shared_hidden=(16, 12), hidden=(8,), activation="relu").build(3, 5, 0.0)
     x = torch.randn(4, 5)
-    torch.testing.assert_close(shared(x), shared.own(F.gelu(x @ shared.shared[0].weight.T + shared.shared[0].bias)))
+    below = x
+    for weight, bias in zip(shared.shared.weights, shared.shared.biases, strict=True):
+        below = F.relu(below @ weight[0] + bias[0])
+    torch.testing.assert_close(shared(x), shared.own(below))
     for expert in range(3):
         shared.zero_grad()
         shared(x)[:, expert].sum().backward()
-        assert shared.shared[0].weight.grad.abs().sum() > 0
+        assert shared.shared.weights[0].grad.abs().sum() > 0
         assert [bool(part.abs().sum() > 0) for part in shared.own.weights[0].grad] == [e == expert for e in range(3)]
+
+
+def test_shared_layers_below_experts_with_inputs_of_their_own():
+    """As in the second level of PLE: each expert has its rows, and all of them pass the same layers."""
+    torch.manual_seed(0)
+    experts = MLPExpertConfig(shared_hidden=(16,), normalize=True, activation="silu").build(3, 5, 0.0)
+    assert len(experts.shared.scales) == 1
+    rows = torch.randn(3, 4, 5)
+    torch.testing.assert_close(experts(rows), torch.stack([experts(rows[e])[:, e] for e in range(3)], dim=1))
 
 
 def test_any_modules_of_one_output_width_are_experts():

@@ -100,7 +100,7 @@ class MLPExpertConfig(ExpertConfig):
     width: int = Field(default=32, ge=1)
     """Output width of each expert."""
     activation: Activation = "gelu"
-    """Activation after each hidden layer."""
+    """Activation after each hidden layer, shared ones among them."""
     activate_output: bool = False
     """Treat the output as one more hidden layer, with activation and dropout."""
     normalize: bool = False
@@ -112,7 +112,9 @@ class MLPExpertConfig(ExpertConfig):
         """See `ExpertConfig`."""
         if not self.shared_hidden:
             return self._own(experts, width_in, dropout)
-        return SharedLayersExperts(self.shared_hidden, width_in, dropout, self._own, experts)
+        *below, last = self.shared_hidden
+        shared = MLPExperts(1, width_in, below, last, dropout, self.activation, self.normalize, activate_output=True)
+        return SharedLayersExperts(shared, self._own(experts, last, dropout))
 
     def _own(self, experts: int, width_in: int, dropout: float) -> MLPExperts:
         return MLPExperts(
@@ -170,26 +172,21 @@ class MLPExperts(Experts):
 class SharedLayersExperts(Experts):
     """Experts on top of layers that all of them share."""
 
-    def __init__(
-        self,
-        hidden: Sequence[int],
-        width_in: int,
-        dropout: float,
-        make: Callable[[int, int, float], MLPExperts],
-        experts: int,
-    ) -> None:
+    def __init__(self, shared: MLPExperts, own: MLPExperts) -> None:
+        """Put experts on shared layers.
+
+        Args:
+            shared: the layers below, as the only expert of its kind.
+            own: E experts as wide as those are.
+        """
         super().__init__()
-        layers: list[nn.Module] = []
-        for width in hidden:
-            layers += [nn.Linear(width_in, width), nn.GELU(), Dropout(dropout)]
-            width_in = width
-        self.shared = nn.Sequential(*layers)
-        self.own = make(experts, width_in, dropout)
-        self.output_width = self.own.output_width
+        self.shared, self.own = shared, own
+        self.output_width = own.output_width
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Experts`."""
-        return self.own(self.shared(x))
+        below = self.shared(x.flatten(0, -2)).squeeze(1)  # [N, H], or [E N, H]
+        return self.own(below.unflatten(0, x.shape[:-1]))
 
     def last_layer(self) -> tuple[nn.Parameter, ...]:
         """See `Experts`."""

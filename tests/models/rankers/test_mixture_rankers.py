@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from moerec.batches.examples import ExampleSchema, ExampleTable
+from moerec.config import discover
 from moerec.errors import ConfigError
 from moerec.features.spec import FeatureSpec
 from moerec.models.rankers.esmm import ESMMConfig, logit_of_product
@@ -113,6 +114,25 @@ def test_the_self_gate_keeps_a_tasks_own_experts_taught_when_its_gate_ignores_th
 def test_groups_that_are_no_partition_are_refused():
     with pytest.raises(ConfigError, match=r"ranker.groups: they must hold each task once.*groups hold like, like"):
         HoMEConfig(groups={"a": ("like",), "b": ("like",)}).build(SCHEMA, TASKS, statistics_of(example_table(60)))
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"a": ("like", "adore", "type", "hours"), "b": ()}, "groups.b"),
+        ({"a.b": ("like", "adore", "type", "hours")}, "groups.a.b"),
+    ],
+)
+def test_groups_that_are_empty_or_no_names_are_refused(groups, message):
+    with pytest.raises(ConfigError, match=message):
+        discover("ranker", {"kind": "home", "groups": groups})
+
+
+@pytest.mark.parametrize("kind", ["cgc", "ple", "home", "stem"])
+def test_a_task_cannot_be_called_as_the_shared_experts_are(kind):
+    tasks = (TASKS[0], TASKS[1].model_copy(update={"name": "shared"}))
+    with pytest.raises(ConfigError, match=r"ranker.tasks: 'shared' is what .*; give the task .*name"):
+        discover("ranker", {"kind": kind, "width": 4}).build(SCHEMA, tasks, statistics_of(example_table(60), tasks))
 
 
 def test_a_task_reads_all_experts_of_stem_and_teaches_its_own_and_shared_ones():

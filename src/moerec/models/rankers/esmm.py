@@ -19,7 +19,8 @@ from moerec.errors import ConfigError
 from moerec.models.rankers.base import SharedInputRanker, task_key
 from moerec.models.rankers.shared_bottom import SharedBottomConfig
 from moerec.nn.gates import Gating
-from moerec.nn.heads import TaskHead, perceptron
+from moerec.nn.heads import TaskHead
+from moerec.nn.perceptron import perceptron
 from moerec.tasks import TaskConfig, TaskStatistics
 
 LARGEST_LOG = -1e-6
