@@ -1,5 +1,6 @@
 """One test over every registered ranker: forward, gradients, save, load, export, independence of rows."""
 
+import gc
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from moerec.batches.examples import ExampleBatch
 from moerec.config import discover, implementation, implementations
 from moerec.models.rankers.saved import load_ranker, save_ranker
 from moerec.models.roles import Ranker
+from moerec.nn.gates import Gating
 from moerec.tasks import TaskConfig
 from moerec.training.balance import free_gates
 from moerec.training.ranking import RankingObjective
@@ -17,6 +19,12 @@ from moerec.training.stages import RankerStageConfig
 from tests.models.rankers.random_examples import SCHEMA, TASKS, batch_of, example_table, labels_of, statistics_of
 
 every_ranker = pytest.mark.parametrize("kind", sorted(implementations("ranker")))
+
+
+def mixtures() -> list[str]:
+    return [
+        kind for kind in sorted(implementations("ranker")) if "gate" in implementation("ranker", kind, "").model_fields
+    ]
 
 
 def build(kind: str, tasks: tuple[TaskConfig, ...] = TASKS, **fields) -> Ranker:
@@ -120,10 +128,22 @@ def test_every_gate_of_a_task_names_its_experts(kind):
     assert not weights or {task.name for task in model.tasks} <= weights.keys()
 
 
-def mixtures() -> list[str]:
-    return [
-        kind for kind in sorted(implementations("ranker")) if "gate" in implementation("ranker", kind, "").model_fields
-    ]
+@pytest.mark.parametrize("kind", mixtures())
+def test_predictions_keep_nothing_of_what_the_gates_said(kind):
+    """The use of experts costs nothing where nobody asks: no gate's weights outlive a forward pass."""
+    model, batch = build(kind).eval(), batch_of(example_table(20))
+    with torch.no_grad():
+        asked = model.forward_with_gates(batch)[1]
+        assert len(kept_gatings()) == len(asked) > 0
+        del asked
+        model(batch)
+        model.predict(batch)
+    assert not kept_gatings()
+
+
+def kept_gatings() -> list[Gating]:
+    gc.collect()
+    return [thing for thing in gc.get_objects() if type(thing) is Gating]
 
 
 @pytest.mark.parametrize("gate", sorted(implementations("gate")))
