@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from moerec.config import Config
 from moerec.errors import ConfigError
 from moerec.nn.dropout import Dropout
+from moerec.nn.trial import TRIED_ROWS, made_by, shape_of, tried
 
 Activation = Literal["gelu", "relu", "silu"]
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
@@ -59,11 +60,23 @@ class ExpertConfig(Config):
             experts: E.
             width_in: I.
             dropout: share of hidden values set to 0 in training.
+
+        Raises:
+            ConfigError: an own `build_one` fails, or makes no module that turns [N, I] into [N, D].
         """
-        made = [self.build_one(width_in, dropout) for _ in range(experts)]
+        made = [made_by(self, "build_one", lambda: self.build_one(width_in, dropout)) for _ in range(experts)]
         if not all(isinstance(one, tuple) and len(one) == 2 for one in made):
             raise ConfigError(f"{type(self).__name__}.build_one gives no pair; return the module and its output width")
-        return ExpertList([expert for expert, _ in made], made[0][1])
+        width = made[0][1]
+        for expert, _ in made:
+            name, wanted = f"expert {type(self).__name__}", f"[{TRIED_ROWS}, {width}]"
+            output = tried(name, expert, width_in, f"[rows, {width}]")
+            if not isinstance(output, Tensor) or output.shape != (TRIED_ROWS, width):
+                raise ConfigError(
+                    f"{name}: it gives {shape_of(output)} for {TRIED_ROWS} rows, not {wanted}; experts that are mixed "
+                    "need one output width, and build_one must name it"
+                )
+        return ExpertList([expert for expert, _ in made], width)
 
 
 class ExpertList(Experts):
@@ -78,12 +91,6 @@ class ExpertList(Experts):
         """See `Experts`."""
         inputs = x if x.dim() == 3 else [x] * len(self.experts)
         outputs = [expert(rows) for expert, rows in zip(self.experts, inputs, strict=True)]  # each [N, D]
-        for number, output in enumerate(outputs):
-            if output.dim() != 2 or output.shape[1] != self.output_width:
-                raise ConfigError(
-                    f"expert {number + 1} gives {list(output.shape)}, not [rows, {self.output_width}]; "
-                    "experts that are mixed need one output width, and build_one must name it"
-                )
         return torch.stack(outputs, dim=1)
 
     def last_layer(self) -> tuple[nn.Parameter, ...]:

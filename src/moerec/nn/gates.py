@@ -21,17 +21,21 @@ from torch.nn import functional as F
 from moerec.config import Config
 from moerec.errors import ConfigError
 from moerec.losses.balance import DEFAULT_RATE, BalanceConfig
+from moerec.nn.gating import Gating
 from moerec.nn.perceptron import perceptron
+from moerec.nn.trial import TRIED_ROWS, made_by, shape_of, tried
 
-
-@dataclass(frozen=True)
-class Gating:
-    """What a gate says of some rows."""
-
-    weights: Tensor
-    """[N, E] weight of each expert; a row sums to 1, experts that are not selected have 0."""
-    balance_loss: Tensor | None = None
-    """The loss that keeps the use of the experts even, a mean over the rows; None if there is none."""
+__all__ = [
+    "AttentionGateConfig",
+    "DenseGateConfig",
+    "Gate",
+    "GateConfig",
+    "Gating",
+    "NoisyTopKGateConfig",
+    "TopKGateConfig",
+    "Utilisation",
+    "utilisation",
+]
 
 
 class GateConfig(Config):
@@ -68,8 +72,18 @@ class GateConfig(Config):
         Args:
             width_in: I.
             experts: E; at least as many as are kept.
+
+        Raises:
+            ConfigError: fewer experts than are kept, or an own `scores` fails or gives no logit for each expert.
         """
-        return Gate(self.scores(width_in, experts), experts, self)
+        gate = Gate(made_by(self, "scores", lambda: self.scores(width_in, experts)), experts, self)
+        name, wanted = f"{type(self).__name__}.scores", f"[{TRIED_ROWS}, {experts}]"
+        logits = tried(name, gate.scores, width_in, f"logits [rows, {experts}]")
+        if not isinstance(logits, Tensor) or logits.shape != (TRIED_ROWS, experts):
+            raise ConfigError(
+                f"{name}: it gives {shape_of(logits)} for {TRIED_ROWS} rows, not one logit for each expert, {wanted}"
+            )
+        return gate
 
 
 class Gate(nn.Module):

@@ -119,13 +119,14 @@ def test_groups_that_are_no_partition_are_refused():
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ({"a": ("like", "adore", "type", "hours"), "b": ()}, "groups.b"),
+        ({"a": ("like", "adore", "type", "hours"), "b": ()}, "ranker.groups.b: it holds no task; remove it"),
         ({"a.b": ("like", "adore", "type", "hours")}, "groups.a.b"),
     ],
 )
 def test_groups_that_are_empty_or_no_names_are_refused(groups, message):
     with pytest.raises(ConfigError, match=message):
-        discover("ranker", {"kind": "home", "groups": groups})
+        config = discover("ranker", {"kind": "home", "groups": groups})
+        config.build(SCHEMA, TASKS, statistics_of(example_table(60)))
 
 
 @pytest.mark.parametrize("kind", ["cgc", "ple", "home", "stem"])
@@ -178,7 +179,11 @@ def test_the_logit_of_a_product_is_exact_and_finite_with_a_finite_gradient():
 @pytest.mark.parametrize(
     ("fields", "tasks", "message"),
     [
-        ({"purchase": "pay"}, FUNNEL, "ranker.purchase: it is 'pay', and there is no such task; known: click, buy"),
+        (
+            {"purchase": "pay"},
+            FUNNEL,
+            "ranker.purchase: it is 'pay', and there is no such task; name one of click, buy",
+        ),
         ({"purchase": "buy"}, (FUNNEL[0], TaskConfig(name="buy", label="buy", type="regression")), "must be binary"),
         (
             {"purchase": "buy", "conversion": "conversion"},

@@ -52,7 +52,7 @@ class ESMMConfig(SharedBottomConfig):
                 continue
             if name not in by_name:
                 raise ConfigError(
-                    f"ranker.{key}: it is '{name}', and there is no such task; known: {', '.join(by_name)}"
+                    f"ranker.{key}: it is '{name}', and there is no such task; name one of {', '.join(by_name)}"
                 )
             if by_name[name].type != "binary":
                 raise ConfigError(f"ranker.{key}: the task '{name}' must be binary, for it is a step of a funnel")

@@ -43,7 +43,6 @@ from moerec.nn.gates import Gating
 from moerec.tasks import TaskConfig, TaskStatistics
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-TaskNames = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class HoMEConfig(MixtureConfig):
@@ -53,7 +52,7 @@ class HoMEConfig(MixtureConfig):
         activation="silu", normalize=True, activate_output=True
     )
     """What each expert is; by default normalised, so that experts of all kinds speak equally loud."""
-    groups: dict[GroupName, TaskNames] = Field(default={})
+    groups: dict[GroupName, tuple[str, ...]] = Field(default={})
     """Tasks that have much in common, by name of the group; empty for one group of all tasks."""
     own_experts: int = Field(default=1, ge=1)
     """Experts of each task alone."""
@@ -72,11 +71,14 @@ class HoMEConfig(MixtureConfig):
         """See `RankerConfig`.
 
         Raises:
-            ConfigError: the groups are not a partition of the tasks, or a task is called as the shared experts are.
+            ConfigError: a group is empty, the groups are no partition of the tasks, or a task is called as shared experts.
         """
         check_shared_is_free(tasks)
         names = [task.name for task in tasks]
         listed = [name for members in self.groups.values() for name in members]
+        empty = [group for group, members in self.groups.items() if not members]
+        if empty:
+            raise ConfigError(f"ranker.groups.{empty[0]}: it holds no task; remove it")
         if self.groups and sorted(listed) != sorted(names):
             raise ConfigError(
                 f"ranker.groups: they must hold each task once; tasks are {', '.join(names)}, "
