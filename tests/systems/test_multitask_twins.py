@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from rich.console import Console
 
+from moerec import RankingModel
 from moerec.artifacts import ArtifactCache
+from moerec.config import kind_of
+from moerec.dataset.schema import Part
+from moerec.dataset.sources.funnel import TRUTH
+from moerec.models.predict import predict_rows
 from moerec.recipe import load_recipe
 from moerec.run import RunOptions, run_recipe
 from moerec.run.auditing import constant_inputs
@@ -84,6 +90,34 @@ def test_each_step_of_the_funnel_is_predicted(tmp_path: Path) -> None:
     assert test["dwell/mae"] < found["baselines"]["means"]["dwell/mae"]
     assert test["rating/rmse"] < found["tasks"]["rating"]["label_deviation"]
     assert "learned as log(1 + label)" in found["tasks"]["dwell"]["describe"]
+
+
+def conversion_errors(folder: Path, ranker: str) -> dict[str, float]:
+    """How far a ranker's conversion is from the truth over all test impressions of the funnel, most never clicked."""
+    given = [f"ranker={ranker}", "ranking_baselines={kinds: []}", "evaluation.resamples=100"]
+    recipe, artifacts = load_recipe(RECIPES / "funnel.yaml", given), folder / "artifacts"
+    run = run_recipe(recipe, RunOptions(artifacts=artifacts, out=folder / kind_of("ranker", recipe.ranker)), QUIET)
+    prepared = prepare(recipe, ArtifactCache(artifacts), QUIET)
+    data = ranking_data(recipe, prepared, QUIET)
+    rows = data.rows["test"]
+    events = prepared.dataset.events.filter(pl.Series(prepared.dataset.split("main") == Part.TEST))
+    np.testing.assert_array_equal(events["item"], data.table.items[rows])
+    said = predict_rows(RankingModel.from_pretrained(run).ranker, data.table, rows)["conversion"]
+    found = {name: float(np.abs(said - events[name].to_numpy()).mean()) for name in TRUTH[1:4]}
+    return found | {"too high": float((said - events["true_conversion_of_all"].to_numpy()).mean())}
+
+
+@pytest.mark.slow
+def test_esmm_is_nearer_to_conversion_over_all_impressions_than_what_clicks_alone_teach(tmp_path: Path) -> None:
+    steps = "use_user_id: false, history: 0, tasks: [{name: click, label: click}, {name: purchase, label: purchase},"
+    clicked = "{name: conversion, label: purchase, mask: click"
+    esmm = conversion_errors(tmp_path, f"{{kind: esmm, conversion: conversion, {steps} {clicked}, weight: 0}}]}}")
+    alone = conversion_errors(tmp_path, f"{{kind: single_task, {steps} {clicked}}}]}}")
+    assert esmm["true_conversion"] < 0.9 * alone["true_conversion"]
+    assert esmm["true_conversion_of_all"] < 0.9 * alone["true_conversion_of_all"]
+    # The hidden intent stays: both say what those who click do.
+    assert min(esmm["too high"], alone["too high"]) > 0.03
+    assert esmm["true_conversion"] < esmm["true_conversion_of_all"]
 
 
 @pytest.mark.slow

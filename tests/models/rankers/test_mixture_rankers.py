@@ -12,7 +12,7 @@ from moerec.models.rankers.esmm import ESMMConfig, logit_of_product
 from moerec.models.rankers.home import HoMEConfig
 from moerec.models.rankers.ple import CGCConfig, PLEConfig
 from moerec.models.rankers.stem import STEMConfig
-from moerec.tasks import TaskConfig
+from moerec.tasks import TaskConfig, TaskStatistics
 from moerec.training.ranking import RankingObjective
 from moerec.training.stages import RankerStageConfig
 from tests.models.rankers.random_examples import SCHEMA, TASKS, batch_of, example_table, labels_of, statistics_of
@@ -124,9 +124,9 @@ def test_groups_that_are_no_partition_are_refused():
     ],
 )
 def test_groups_that_are_empty_or_no_names_are_refused(groups, message):
+    statistics = statistics_of(example_table(60))
     with pytest.raises(ConfigError, match=message):
-        config = discover("ranker", {"kind": "home", "groups": groups})
-        config.build(SCHEMA, TASKS, statistics_of(example_table(60)))
+        discover("ranker", {"kind": "home", "groups": groups}).build(SCHEMA, TASKS, statistics)
 
 
 @pytest.mark.parametrize("kind", ["cgc", "ple", "home", "stem"])
@@ -182,7 +182,7 @@ def test_the_logit_of_a_product_is_exact_and_finite_with_a_finite_gradient():
         (
             {"purchase": "pay"},
             FUNNEL,
-            "ranker.purchase: it is 'pay', and there is no such task; name one of click, buy",
+            "purchase: it is 'pay', and there is no such task; name one of click, buy",
         ),
         ({"purchase": "buy"}, (FUNNEL[0], TaskConfig(name="buy", label="buy", type="regression")), "must be binary"),
         (
@@ -190,11 +190,15 @@ def test_the_logit_of_a_product_is_exact_and_finite_with_a_finite_gradient():
             (*FUNNEL, CONVERSION.model_copy(update={"weight": 1.0})),
             "must have weight: 0",
         ),
+        ({"purchase": "click"}, FUNNEL, "click and purchase are both the task 'click'; a funnel has two steps"),
+        ({"purchase": "buy"}, (FUNNEL[0].model_copy(update={"weight": 0.0}), FUNNEL[1]), "a weight above 0"),
+        ({"click": "buy", "purchase": "click"}, FUNNEL, r"'click' is 1 in 0.3 of the train rows, 'buy' in 0.1; .*swap"),
     ],
 )
 def test_a_funnel_that_is_none_is_refused(fields, tasks, message):
+    statistics = {"click": TaskStatistics(0.3, 0.5), "buy": TaskStatistics(0.1, 0.3)}
     with pytest.raises(ConfigError, match=message):
-        ESMMConfig(**fields).build(SCHEMA, tasks, {})
+        ESMMConfig(**fields).build(SCHEMA, tasks, statistics)
 
 
 def funnel(rows: int, seed: int) -> ExampleTable:

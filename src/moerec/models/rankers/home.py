@@ -71,7 +71,7 @@ class HoMEConfig(MixtureConfig):
         """See `RankerConfig`.
 
         Raises:
-            ConfigError: a group is empty, the groups are no partition of the tasks, or a task is called as shared experts.
+            ConfigError: the groups are no partition of the tasks, one is empty, or a task is called as shared experts.
         """
         check_shared_is_free(tasks)
         names = [task.name for task in tasks]
