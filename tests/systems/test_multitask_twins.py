@@ -12,7 +12,6 @@ from rich.console import Console
 
 from moerec import RankingModel
 from moerec.artifacts import ArtifactCache
-from moerec.config import kind_of
 from moerec.dataset.schema import Part
 from moerec.dataset.sources.funnel import TRUTH
 from moerec.models.predict import predict_rows
@@ -92,11 +91,11 @@ def test_each_step_of_the_funnel_is_predicted(tmp_path: Path) -> None:
     assert "learned as log(1 + label)" in found["tasks"]["dwell"]["describe"]
 
 
-def conversion_errors(folder: Path, ranker: str) -> dict[str, float]:
+def conversion_errors(folder: Path, name: str, ranker: str) -> dict[str, float]:
     """How far a ranker's conversion is from the truth over all test impressions of the funnel, most never clicked."""
     given = [f"ranker={ranker}", "ranking_baselines={kinds: []}", "evaluation.resamples=100"]
     recipe, artifacts = load_recipe(RECIPES / "funnel.yaml", given), folder / "artifacts"
-    run = run_recipe(recipe, RunOptions(artifacts=artifacts, out=folder / kind_of("ranker", recipe.ranker)), QUIET)
+    run = run_recipe(recipe, RunOptions(artifacts=artifacts, out=folder / name), QUIET)
     prepared = prepare(recipe, ArtifactCache(artifacts), QUIET)
     data = ranking_data(recipe, prepared, QUIET)
     rows = data.rows["test"]
@@ -111,8 +110,10 @@ def conversion_errors(folder: Path, ranker: str) -> dict[str, float]:
 def test_esmm_is_nearer_to_conversion_over_all_impressions_than_what_clicks_alone_teach(tmp_path: Path) -> None:
     steps = "use_user_id: false, history: 0, tasks: [{name: click, label: click}, {name: purchase, label: purchase},"
     clicked = "{name: conversion, label: purchase, mask: click"
-    esmm = conversion_errors(tmp_path, f"{{kind: esmm, conversion: conversion, {steps} {clicked}, weight: 0}}]}}")
-    alone = conversion_errors(tmp_path, f"{{kind: single_task, {steps} {clicked}}}]}}")
+    esmm = conversion_errors(
+        tmp_path, "esmm", f"{{kind: esmm, conversion: conversion, {steps} {clicked}, weight: 0}}]}}"
+    )
+    alone = conversion_errors(tmp_path, "alone", f"{{kind: single_task, {steps} {clicked}}}]}}")
     assert esmm["true_conversion"] < 0.9 * alone["true_conversion"]
     assert esmm["true_conversion_of_all"] < 0.9 * alone["true_conversion_of_all"]
     # The hidden intent stays: both say what those who click do.
