@@ -85,6 +85,23 @@ def test_any_modules_of_one_output_width_are_experts():
     assert [tuple(p.shape) for p in experts.last_layer()] == [(4, 5), (4, 9)]
 
 
+@pytest.mark.parametrize("config", [MLPExpertConfig(shared_hidden=(64,), hidden=(64,)), ConvolutionExpertConfig()])
+def test_dropout_of_hidden_values_in_training_alone(config):
+    torch.manual_seed(0)
+    experts, x = config.build(2, 6, 0.5), torch.randn(4, 6)
+    assert not torch.allclose(experts.train()(x), experts(x))
+    torch.testing.assert_close(experts.eval()(x), experts(x), rtol=0, atol=0)
+
+
+def test_the_kernel_of_a_convolution_is_how_far_it_looks():
+    torch.manual_seed(0)
+    for kernel, reach in ((1, 0), (5, 2)):
+        convolution = ConvolutionExpertConfig(channels=2, kernel=kernel).build(1, 11, 0.0).experts[0].convolutions[0]
+        x = torch.randn(1, 1, 11, requires_grad=True)
+        convolution(x)[0, :, 5].sum().backward()
+        assert x.grad[0, 0].nonzero().flatten().tolist() == list(range(5 - reach, 6 + reach))
+
+
 def test_convolution_experts_see_neighbours_and_not_other_rows():
     torch.manual_seed(0)
     experts = ConvolutionExpertConfig(channels=4, layers=2, width=3).build(2, 11, 0.0)

@@ -190,6 +190,26 @@ def test_auxiliary_loss_is_least_for_even_use():
     assert auxiliary_loss(skewed, first).item() == pytest.approx(4 * torch.softmax(skewed[0], 0)[0].item())
 
 
+def test_the_weight_multiplies_the_loss_and_null_is_the_weight_that_the_documentation_names():
+    logits = torch.randn(8, 4)
+    for kind, loss, default in (("auxiliary", auxiliary_loss(logits, None), 0.01), ("z_loss", z_loss(logits), 0.001)):
+        torch.testing.assert_close(BalanceConfig(kind=kind).loss(logits, None), default * loss)
+        torch.testing.assert_close(BalanceConfig(kind=kind, weight=0.3).loss(logits, None), 0.3 * loss)
+    gate = TopKGateConfig(k=1, balance=BalanceConfig(kind="loss_free")).build(5, 2)
+    gate.load.copy_(torch.tensor([3.0, 1.0]))
+    gate.move_bias()
+    torch.testing.assert_close(gate.bias, torch.tensor([-0.001, 0.001]))
+
+
+def test_hidden_layers_of_a_gate():
+    """A gate without them cannot tell rows apart that differ by a product of two inputs."""
+    for config in (DenseGateConfig(hidden=(9, 7)), TopKGateConfig(hidden=(9, 7)), NoisyTopKGateConfig(hidden=(9, 7))):
+        widths = [
+            tuple(parameter.shape) for name, parameter in config.build(5, 3).named_parameters() if "noise" not in name
+        ]
+        assert widths == [(9, 5), (9,), (7, 9), (7,), (3, 7), (3,)]
+
+
 def test_z_loss_of_known_logits():
     logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
     assert z_loss(logits).item() == pytest.approx((math.log(2) ** 2 + math.log(4) ** 2) / 2)

@@ -99,6 +99,42 @@ def test_tasks_of_other_groups_do_not_reach_a_groups_experts():
     assert taught_experts(model, model.above.experts.weights[0], "hours") == [*[False] * 3, True, False, True, True]
 
 
+def test_home_equals_a_literal_reference():
+    """Expert after expert, with feature gates, both levels, and the self gate of a single expert."""
+    groups = {"opinion": ("like", "adore"), "amount": ("type", "hours")}
+    counts = {"own_experts": 1, "group_experts": 1, "shared_experts": 1}
+    model = made(HoMEConfig(width=4, groups=groups, feature_rank=3, **counts))
+    batch = batch_of(example_table(20))
+    x = model.inputs(batch)
+
+    def expert(level, number, rows):
+        down, up = level.feature_gate.down[number], level.feature_gate.up[number]
+        assert down.shape == (rows.shape[1], 3)
+        rows = rows * 2 * torch.sigmoid(rows @ down @ up)
+        layers = (level.experts.weights, level.experts.biases, level.experts.scales, level.experts.shifts)
+        for weight, bias, scale, shift in zip(*layers, strict=True):
+            rows = rows @ weight[number] + bias[number]
+            rows = torch.nn.functional.silu(torch.layer_norm(rows, rows.shape[1:], scale[number, 0], shift[number, 0]))
+        return rows
+
+    def mixed(logits, outputs):
+        weights = torch.softmax(logits, dim=-1)
+        return sum(weights[:, [place]] * output for place, output in enumerate(outputs))
+
+    below = [expert(model.below, number, x) for number in range(3)]  # opinion, amount, shared
+    first = {
+        key: mixed(model.group_gates[f"task_{key}"].scores(x), [below[place] for place in seen])
+        for key, seen in {"group opinion": (0, 2), "group amount": (1, 2), "shared": (0, 1, 2)}.items()
+    }
+    for number, task in enumerate(TASKS):
+        rows = first["group opinion" if number < 2 else "group amount"]
+        own = expert(model.above, number, rows)
+        seen = [own, expert(model.above, 4 + number // 2, rows), expert(model.above, 6, first["shared"])]
+        vector = mixed(model.gates[f"task_{task.name}"].scores(rows), seen)
+        vector = vector + torch.sigmoid(model.self_gates[f"task_{task.name}"].logits(rows)) * own
+        torch.testing.assert_close(model.heads[f"task_{task.name}"](vector), model(batch)[task.name])
+
+
 def test_the_self_gate_keeps_a_tasks_own_experts_taught_when_its_gate_ignores_them():
     batch = batch_of(example_table(30))
     taught = []
@@ -163,6 +199,16 @@ def test_esmm_multiplies_click_and_conversion():
     said = model.predict(batch_of(example_table(40)))
     torch.testing.assert_close(said["adore"], said["like"] * said["convert"])
     assert (said["adore"] <= said["like"]).all()
+
+
+def test_esmm_starts_at_the_share_of_purchases_and_not_at_its_product_with_that_of_clicks():
+    table = example_table(400)
+    statistics = statistics_of(table, TASKS[:2])
+    torch.manual_seed(0)
+    config = ESMMConfig(width=4, click="like", purchase="adore", dropout=0.0, id_dropout=0.0)
+    said = config.build(SCHEMA, TASKS[:2], statistics).eval().predict(batch_of(table))
+    for name, share in statistics.items():
+        assert said[name].mean().item() == pytest.approx(share.mean, rel=0.15)
 
 
 def test_the_logit_of_a_product_is_exact_and_finite_with_a_finite_gradient():
