@@ -112,6 +112,20 @@ def check_export(model: Ranker) -> None:
     torch.testing.assert_close(out, model(other), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
+@every_ranker
+def test_compiled_it_gives_the_same_outputs_and_gradients_as_one_graph(kind):
+    model, batch = shaken(build(kind)), batch_of(example_table(40))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    found = []
+    for module in (model, compiled):
+        model.zero_grad()
+        outputs = module(batch)
+        sum(output.square().sum() for output in outputs.values()).backward()
+        found.append((outputs, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
+
+
 @every_ranker
 def test_gate_weights_are_distributions(kind):
     model, batch = shaken(build(kind)), batch_of(example_table(40))
