@@ -3,7 +3,7 @@
     python benchmarks/ranking.py            the missing rows, then the table
     python benchmarks/ranking.py --datasets ml-100k --splits user_time --seeds 0 1
 
-Each row is one `moerec run` of recipes/ml-100k-ranking.yaml with another data set, split and seed. Rows are kept in
+Each row is one `moerec run` of recipes/movielens-mmoe.yaml with another data set, split and seed. Rows are kept in
 results/ranking.json with versions and machine, so that a stopped benchmark goes on and seeds can be added.
 ml-1m-users-2999 are the users 1 to 2999 of ML-1M; the source looks for its file under MOEREC_MIRROR.
 """
@@ -22,7 +22,7 @@ from moerec.evaluation.significance import summarise_seeds
 from moerec.files import write_json
 
 HERE = Path(__file__).parent
-RECIPE = HERE.parent / "recipes" / "ml-100k-ranking.yaml"
+RECIPE = HERE.parent / "recipes" / "movielens-mmoe.yaml"
 RESULTS = HERE / "results" / "ranking.json"
 WORK = HERE.parent / "local" / "ranking"
 DATASETS = ("ml-100k", "ml-1m-users-2999")

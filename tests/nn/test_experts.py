@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from moerec.errors import ConfigError
 from moerec.nn.experts import ConvolutionExpertConfig, ExpertList, MLPExpertConfig, MLPExperts, mix
 
 
@@ -57,14 +56,26 @@ def test_experts_start_different_from_each_other():
 
 def test_shared_layers_are_one_set_of_parameters_below_all_experts():
     torch.manual_seed(0)
-    shared = MLPExpertConfig(shared_hidden=(16,), hidden=(8,)).build(3, 5, 0.0)
+    shared = MLPExpertConfig(shared_hidden=(16, 12), hidden=(8,), activation="relu").build(3, 5, 0.0)
     x = torch.randn(4, 5)
-    torch.testing.assert_close(shared(x), shared.own(F.gelu(x @ shared.shared[0].weight.T + shared.shared[0].bias)))
+    below = x
+    for weight, bias in zip(shared.shared.weights, shared.shared.biases, strict=True):
+        below = F.relu(below @ weight[0] + bias[0])
+    torch.testing.assert_close(shared(x), shared.own(below))
     for expert in range(3):
         shared.zero_grad()
         shared(x)[:, expert].sum().backward()
-        assert shared.shared[0].weight.grad.abs().sum() > 0
+        assert shared.shared.weights[0].grad.abs().sum() > 0
         assert [bool(part.abs().sum() > 0) for part in shared.own.weights[0].grad] == [e == expert for e in range(3)]
+
+
+def test_shared_layers_below_experts_with_inputs_of_their_own():
+    """As in the second level of PLE: each expert has its rows, and all of them pass the same layers."""
+    torch.manual_seed(0)
+    experts = MLPExpertConfig(shared_hidden=(16,), normalize=True, activation="silu").build(3, 5, 0.0)
+    assert len(experts.shared.scales) == 1
+    rows = torch.randn(3, 4, 5)
+    torch.testing.assert_close(experts(rows), torch.stack([experts(rows[e])[:, e] for e in range(3)], dim=1))
 
 
 def test_any_modules_of_one_output_width_are_experts():
@@ -72,8 +83,23 @@ def test_any_modules_of_one_output_width_are_experts():
     experts, x = ExpertList(modules, 4), torch.randn(6, 5)
     torch.testing.assert_close(experts(x), torch.stack([module(x) for module in modules], dim=1))
     assert [tuple(p.shape) for p in experts.last_layer()] == [(4, 5), (4, 9)]
-    with pytest.raises(ConfigError, match=r"expert 2 gives \[6, 3\].*one output width"):
-        ExpertList([nn.Linear(5, 4), nn.Linear(5, 3)], 4)(x)
+
+
+@pytest.mark.parametrize("config", [MLPExpertConfig(shared_hidden=(64,), hidden=(64,)), ConvolutionExpertConfig()])
+def test_dropout_of_hidden_values_in_training_alone(config):
+    torch.manual_seed(0)
+    experts, x = config.build(2, 6, 0.5), torch.randn(4, 6)
+    assert not torch.allclose(experts.train()(x), experts(x))
+    torch.testing.assert_close(experts.eval()(x), experts(x), rtol=0, atol=0)
+
+
+def test_the_kernel_of_a_convolution_is_how_far_it_looks():
+    torch.manual_seed(0)
+    for kernel, reach in ((1, 0), (5, 2)):
+        convolution = ConvolutionExpertConfig(channels=2, kernel=kernel).build(1, 11, 0.0).experts[0].convolutions[0]
+        x = torch.randn(1, 1, 11, requires_grad=True)
+        convolution(x)[0, :, 5].sum().backward()
+        assert x.grad[0, 0].nonzero().flatten().tolist() == list(range(5 - reach, 6 + reach))
 
 
 def test_convolution_experts_see_neighbours_and_not_other_rows():

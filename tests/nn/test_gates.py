@@ -4,10 +4,12 @@ Shape letters: N rows, E experts.
 """
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from moerec.config import discover, implementations, validate
 from moerec.errors import ConfigError
@@ -58,6 +60,43 @@ def test_every_gate_with_every_balance(kind, balance):
         assert gate.bias.any()
         assert not gate.load.any()
     assert gate.eval()(x).balance_loss is None
+
+
+class Operations(TorchDispatchMode):
+    """Names of the tensor operations that are done meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def operations(function, x):
+    with Operations() as done, torch.no_grad():
+        function(x)
+    return done.names
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_a_gate_that_nobody_asks_how_it_is_used_does_nothing_for_it(balance):
+    """In evaluation: scores, selection, softmax. No load, no loss of balance, no entropy, no history."""
+    dense, x = DenseGateConfig(hidden=(7,)).build(5, 4).eval(), torch.randn(30, 5)
+    plain = operations(lambda rows: torch.softmax(dense.scores(rows) / 1.0, dim=-1), x)
+    assert operations(dense, x) == plain
+    top = TopKGateConfig(k=2, balance=BalanceConfig(kind=balance)).build(5, 4).eval()
+    bare = TopKGateConfig(k=2).build(5, 4).eval()
+    more = ["aten._softmax.default", "aten.add.Tensor"] if balance == "loss_free" else []  # the bias selects
+    assert sorted(operations(top, x)) == sorted(operations(bare, x) + more)
+    before = {name: buffer.clone() for name, buffer in top.named_buffers()}
+    said = top(x)
+    assert [field.name for field in fields(said)] == ["weights", "balance_loss"]
+    assert said.balance_loss is None
+    torch.testing.assert_close(dict(top.named_buffers()), before, rtol=0, atol=0)
+    if balance in ("none", "loss_free"):
+        assert top.train()(x).balance_loss is None
 
 
 def test_top_k_is_the_softmax_over_the_k_best():
@@ -149,6 +188,26 @@ def test_auxiliary_loss_is_least_for_even_use():
     assert auxiliary_loss(skewed, None) > 1.5
     first = F.one_hot(skewed.argmax(1), 4).bool()
     assert auxiliary_loss(skewed, first).item() == pytest.approx(4 * torch.softmax(skewed[0], 0)[0].item())
+
+
+def test_the_weight_multiplies_the_loss_and_null_is_the_weight_that_the_documentation_names():
+    logits = torch.randn(8, 4)
+    for kind, loss, default in (("auxiliary", auxiliary_loss(logits, None), 0.01), ("z_loss", z_loss(logits), 0.001)):
+        torch.testing.assert_close(BalanceConfig(kind=kind).loss(logits, None), default * loss)
+        torch.testing.assert_close(BalanceConfig(kind=kind, weight=0.3).loss(logits, None), 0.3 * loss)
+    gate = TopKGateConfig(k=1, balance=BalanceConfig(kind="loss_free")).build(5, 2)
+    gate.load.copy_(torch.tensor([3.0, 1.0]))
+    gate.move_bias()
+    torch.testing.assert_close(gate.bias, torch.tensor([-0.001, 0.001]))
+
+
+def test_hidden_layers_of_a_gate():
+    """A gate without them cannot tell rows apart that differ by a product of two inputs."""
+    for config in (DenseGateConfig(hidden=(9, 7)), TopKGateConfig(hidden=(9, 7)), NoisyTopKGateConfig(hidden=(9, 7))):
+        widths = [
+            tuple(parameter.shape) for name, parameter in config.build(5, 3).named_parameters() if "noise" not in name
+        ]
+        assert widths == [(9, 5), (9,), (7, 9), (7,), (3, 7), (3,)]
 
 
 def test_z_loss_of_known_logits():

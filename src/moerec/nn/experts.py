@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from moerec.config import Config
 from moerec.errors import ConfigError
 from moerec.nn.dropout import Dropout
+from moerec.nn.trial import TRIED_ROWS, made_by, shape_of, tried
 
 Activation = Literal["gelu", "relu", "silu"]
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
@@ -59,11 +60,23 @@ class ExpertConfig(Config):
             experts: E.
             width_in: I.
             dropout: share of hidden values set to 0 in training.
+
+        Raises:
+            ConfigError: an own `build_one` fails, or makes no module that turns [N, I] into [N, D].
         """
-        made = [self.build_one(width_in, dropout) for _ in range(experts)]
+        made = [made_by(self, "build_one", lambda: self.build_one(width_in, dropout)) for _ in range(experts)]
         if not all(isinstance(one, tuple) and len(one) == 2 for one in made):
             raise ConfigError(f"{type(self).__name__}.build_one gives no pair; return the module and its output width")
-        return ExpertList([expert for expert, _ in made], made[0][1])
+        width = made[0][1]
+        for expert, _ in made:
+            name, wanted = f"expert {type(self).__name__}", f"[{TRIED_ROWS}, {width}]"
+            output = tried(name, expert, width_in, f"[rows, {width}]")
+            if not isinstance(output, Tensor) or output.shape != (TRIED_ROWS, width):
+                raise ConfigError(
+                    f"{name}: it gives {shape_of(output)} for {TRIED_ROWS} rows, not {wanted}; experts that are mixed "
+                    "need one output width, and build_one must name it"
+                )
+        return ExpertList([expert for expert, _ in made], width)
 
 
 class ExpertList(Experts):
@@ -78,12 +91,6 @@ class ExpertList(Experts):
         """See `Experts`."""
         inputs = x if x.dim() == 3 else [x] * len(self.experts)
         outputs = [expert(rows) for expert, rows in zip(self.experts, inputs, strict=True)]  # each [N, D]
-        for number, output in enumerate(outputs):
-            if output.dim() != 2 or output.shape[1] != self.output_width:
-                raise ConfigError(
-                    f"expert {number + 1} gives {list(output.shape)}, not [rows, {self.output_width}]; "
-                    "experts that are mixed need one output width, and build_one must name it"
-                )
         return torch.stack(outputs, dim=1)
 
     def last_layer(self) -> tuple[nn.Parameter, ...]:
@@ -100,7 +107,7 @@ class MLPExpertConfig(ExpertConfig):
     width: int = Field(default=32, ge=1)
     """Output width of each expert."""
     activation: Activation = "gelu"
-    """Activation after each hidden layer."""
+    """Activation after each hidden layer, shared ones among them."""
     activate_output: bool = False
     """Treat the output as one more hidden layer, with activation and dropout."""
     normalize: bool = False
@@ -112,7 +119,9 @@ class MLPExpertConfig(ExpertConfig):
         """See `ExpertConfig`."""
         if not self.shared_hidden:
             return self._own(experts, width_in, dropout)
-        return SharedLayersExperts(self.shared_hidden, width_in, dropout, self._own, experts)
+        *below, last = self.shared_hidden
+        shared = MLPExperts(1, width_in, below, last, dropout, self.activation, self.normalize, activate_output=True)
+        return SharedLayersExperts(shared, self._own(experts, last, dropout))
 
     def _own(self, experts: int, width_in: int, dropout: float) -> MLPExperts:
         return MLPExperts(
@@ -170,26 +179,21 @@ class MLPExperts(Experts):
 class SharedLayersExperts(Experts):
     """Experts on top of layers that all of them share."""
 
-    def __init__(
-        self,
-        hidden: Sequence[int],
-        width_in: int,
-        dropout: float,
-        make: Callable[[int, int, float], MLPExperts],
-        experts: int,
-    ) -> None:
+    def __init__(self, shared: MLPExperts, own: MLPExperts) -> None:
+        """Put experts on shared layers.
+
+        Args:
+            shared: the layers below, as the only expert of its kind.
+            own: E experts as wide as those are.
+        """
         super().__init__()
-        layers: list[nn.Module] = []
-        for width in hidden:
-            layers += [nn.Linear(width_in, width), nn.GELU(), Dropout(dropout)]
-            width_in = width
-        self.shared = nn.Sequential(*layers)
-        self.own = make(experts, width_in, dropout)
-        self.output_width = self.own.output_width
+        self.shared, self.own = shared, own
+        self.output_width = own.output_width
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Experts`."""
-        return self.own(self.shared(x))
+        below = self.shared(x.flatten(0, -2)).squeeze(1)  # [N, H], or [E N, H]
+        return self.own(below.unflatten(0, x.shape[:-1]))
 
     def last_layer(self) -> tuple[nn.Parameter, ...]:
         """See `Experts`."""

@@ -21,16 +21,21 @@ from torch.nn import functional as F
 from moerec.config import Config
 from moerec.errors import ConfigError
 from moerec.losses.balance import DEFAULT_RATE, BalanceConfig
+from moerec.nn.gating import Gating
+from moerec.nn.perceptron import perceptron
+from moerec.nn.trial import TRIED_ROWS, made_by, shape_of, tried
 
-
-@dataclass(frozen=True)
-class Gating:
-    """What a gate says of some rows."""
-
-    weights: Tensor
-    """[N, E] weight of each expert; a row sums to 1, experts that are not selected have 0."""
-    balance_loss: Tensor | None = None
-    """The loss that keeps the use of the experts even, a mean over the rows; None if there is none."""
+__all__ = [
+    "AttentionGateConfig",
+    "DenseGateConfig",
+    "Gate",
+    "GateConfig",
+    "Gating",
+    "NoisyTopKGateConfig",
+    "TopKGateConfig",
+    "Utilisation",
+    "utilisation",
+]
 
 
 class GateConfig(Config):
@@ -67,8 +72,18 @@ class GateConfig(Config):
         Args:
             width_in: I.
             experts: E; at least as many as are kept.
+
+        Raises:
+            ConfigError: fewer experts than are kept, or an own `scores` fails or gives no logit for each expert.
         """
-        return Gate(self.scores(width_in, experts), experts, self)
+        gate = Gate(made_by(self, "scores", lambda: self.scores(width_in, experts)), experts, self)
+        name, wanted = f"{type(self).__name__}.scores", f"[{TRIED_ROWS}, {experts}]"
+        logits = tried(name, gate.scores, width_in, f"logits [rows, {experts}]")
+        if not isinstance(logits, Tensor) or logits.shape != (TRIED_ROWS, experts):
+            raise ConfigError(
+                f"{name}: it gives {shape_of(logits)} for {TRIED_ROWS} rows, not one logit for each expert, {wanted}"
+            )
+        return gate
 
 
 class Gate(nn.Module):
@@ -135,7 +150,7 @@ class DenseGateConfig(GateConfig):
 
     def scores(self, width_in: int, experts: int) -> nn.Module:
         """See `GateConfig`. A gate that starts uniform lets every expert learn before any is preferred."""
-        return _perceptron(width_in, self.hidden, experts, uniform=True)
+        return _logits(width_in, self.hidden, experts, uniform=True)
 
 
 class TopKGateConfig(DenseGateConfig):
@@ -151,7 +166,7 @@ class TopKGateConfig(DenseGateConfig):
 
     def scores(self, width_in: int, experts: int) -> nn.Module:
         """See `GateConfig`. It starts small and not at 0: of equal logits always the first k would be selected."""
-        return _perceptron(width_in, self.hidden, experts, uniform=False)
+        return _logits(width_in, self.hidden, experts, uniform=False)
 
 
 class NoisyTopKGateConfig(TopKGateConfig):
@@ -181,9 +196,9 @@ class NoisyScores(nn.Module):
 
 
 class AttentionGateConfig(GateConfig):
-    """Scaled dot products of queries made of the row with a learned key of each expert, averaged over heads.
+    """Scaled dot products (Vaswani et al. 2017) of queries made of the row with learned keys of the experts.
 
-    Each row attends to the experts, never to other rows of the batch.
+    Each row attends to the experts, never to other rows of the batch. The logits of the heads are averaged.
     """
 
     heads: int = Field(default=2, ge=1)
@@ -219,18 +234,16 @@ class AttentionScores(nn.Module):
         return logits.mean(1) / math.sqrt(self.width)
 
 
-def _perceptron(width_in: int, hidden: Sequence[int], width_out: int, *, uniform: bool) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(width_in, width), nn.ReLU()]
-        width_in = width
-    last = nn.Linear(width_in, width_out)
+def _logits(width_in: int, hidden: Sequence[int], experts: int, *, uniform: bool) -> nn.Sequential:
+    """A network [N, I] -> [N, E]; logits start at 0, or small."""
+    width = hidden[-1] if hidden else width_in
+    last = nn.Linear(width, experts)
     nn.init.zeros_(last.bias)
     if uniform:
         nn.init.zeros_(last.weight)
     else:
-        nn.init.normal_(last.weight, std=0.1 / math.sqrt(width_in))
-    return nn.Sequential(*layers, last)
+        nn.init.normal_(last.weight, std=0.1 / math.sqrt(width))
+    return nn.Sequential(*perceptron(width_in, hidden, activation=nn.ReLU), last)
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from moerec.nn.cutpoints import LEAST_SHARE, Cutpoints
-from moerec.nn.dropout import Dropout
+from moerec.nn.perceptron import perceptron
 from moerec.tasks import TaskConfig, TaskStatistics
-
-
-def perceptron(width_in: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
-    """Hidden layers, each with an activation and dropout; the output has the width of the last one."""
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(width_in, width), nn.GELU(), Dropout(dropout)]
-        width_in = width
-    return nn.Sequential(*layers)
 
 
 class TaskHead(nn.Module):

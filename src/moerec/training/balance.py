@@ -13,9 +13,12 @@ class LossFreeBalance(Hook):
     """Moves the bias of every gate that balances that way (Wang et al. 2024), outside of forward and gradient."""
 
     def after_step(self, moment: Moment) -> None:
-        """Count what all ranks selected in this update, then move the biases."""
+        """Count what all ranks selected in this update, then move the biases of the gates that train."""
         for gate in free_gates(moment.model):
             assert gate.load is not None
+            if not any(parameter.requires_grad for parameter in gate.parameters()):
+                gate.load.zero_()
+                continue
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.all_reduce(gate.load)
             gate.move_bias()

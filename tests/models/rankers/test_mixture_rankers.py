@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from moerec.batches.examples import ExampleSchema, ExampleTable
+from moerec.config import discover
 from moerec.errors import ConfigError
 from moerec.features.spec import FeatureSpec
 from moerec.models.rankers.esmm import ESMMConfig, logit_of_product
 from moerec.models.rankers.home import HoMEConfig
 from moerec.models.rankers.ple import CGCConfig, PLEConfig
 from moerec.models.rankers.stem import STEMConfig
-from moerec.tasks import TaskConfig
+from moerec.tasks import TaskConfig, TaskStatistics
 from moerec.training.ranking import RankingObjective
 from moerec.training.stages import RankerStageConfig
 from tests.models.rankers.random_examples import SCHEMA, TASKS, batch_of, example_table, labels_of, statistics_of
@@ -98,6 +99,42 @@ def test_tasks_of_other_groups_do_not_reach_a_groups_experts():
     assert taught_experts(model, model.above.experts.weights[0], "hours") == [*[False] * 3, True, False, True, True]
 
 
+def test_home_equals_a_literal_reference():
+    """Expert after expert, with feature gates, both levels, and the self gate of a single expert."""
+    groups = {"opinion": ("like", "adore"), "amount": ("type", "hours")}
+    counts = {"own_experts": 1, "group_experts": 1, "shared_experts": 1}
+    model = made(HoMEConfig(width=4, groups=groups, feature_rank=3, **counts))
+    batch = batch_of(example_table(20))
+    x = model.inputs(batch)
+
+    def expert(level, number, rows):
+        down, up = level.feature_gate.down[number], level.feature_gate.up[number]
+        assert down.shape == (rows.shape[1], 3)
+        rows = rows * 2 * torch.sigmoid(rows @ down @ up)
+        layers = (level.experts.weights, level.experts.biases, level.experts.scales, level.experts.shifts)
+        for weight, bias, scale, shift in zip(*layers, strict=True):
+            rows = rows @ weight[number] + bias[number]
+            rows = torch.nn.functional.silu(torch.layer_norm(rows, rows.shape[1:], scale[number, 0], shift[number, 0]))
+        return rows
+
+    def mixed(logits, outputs):
+        weights = torch.softmax(logits, dim=-1)
+        return sum(weights[:, [place]] * output for place, output in enumerate(outputs))
+
+    below = [expert(model.below, number, x) for number in range(3)]  # opinion, amount, shared
+    first = {
+        key: mixed(model.group_gates[f"task_{key}"].scores(x), [below[place] for place in seen])
+        for key, seen in {"group opinion": (0, 2), "group amount": (1, 2), "shared": (0, 1, 2)}.items()
+    }
+    for number, task in enumerate(TASKS):
+        rows = first["group opinion" if number < 2 else "group amount"]
+        own = expert(model.above, number, rows)
+        seen = [own, expert(model.above, 4 + number // 2, rows), expert(model.above, 6, first["shared"])]
+        vector = mixed(model.gates[f"task_{task.name}"].scores(rows), seen)
+        vector = vector + torch.sigmoid(model.self_gates[f"task_{task.name}"].logits(rows)) * own
+        torch.testing.assert_close(model.heads[f"task_{task.name}"](vector), model(batch)[task.name])
+
+
 def test_the_self_gate_keeps_a_tasks_own_experts_taught_when_its_gate_ignores_them():
     batch = batch_of(example_table(30))
     taught = []
@@ -113,6 +150,26 @@ def test_the_self_gate_keeps_a_tasks_own_experts_taught_when_its_gate_ignores_th
 def test_groups_that_are_no_partition_are_refused():
     with pytest.raises(ConfigError, match=r"ranker.groups: they must hold each task once.*groups hold like, like"):
         HoMEConfig(groups={"a": ("like",), "b": ("like",)}).build(SCHEMA, TASKS, statistics_of(example_table(60)))
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"a": ("like", "adore", "type", "hours"), "b": ()}, "ranker.groups.b: it holds no task; remove it"),
+        ({"a.b": ("like", "adore", "type", "hours")}, "groups.a.b"),
+    ],
+)
+def test_groups_that_are_empty_or_no_names_are_refused(groups, message):
+    statistics = statistics_of(example_table(60))
+    with pytest.raises(ConfigError, match=message):
+        discover("ranker", {"kind": "home", "groups": groups}).build(SCHEMA, TASKS, statistics)
+
+
+@pytest.mark.parametrize("kind", ["cgc", "ple", "home", "stem"])
+def test_a_task_cannot_be_called_as_the_shared_experts_are(kind):
+    tasks = (TASKS[0], TASKS[1].model_copy(update={"name": "shared"}))
+    with pytest.raises(ConfigError, match=r"ranker.tasks: 'shared' is what .*; give the task .*name"):
+        discover("ranker", {"kind": kind, "width": 4}).build(SCHEMA, tasks, statistics_of(example_table(60), tasks))
 
 
 def test_a_task_reads_all_experts_of_stem_and_teaches_its_own_and_shared_ones():
@@ -144,6 +201,16 @@ def test_esmm_multiplies_click_and_conversion():
     assert (said["adore"] <= said["like"]).all()
 
 
+def test_esmm_starts_at_the_share_of_purchases_and_not_at_its_product_with_that_of_clicks():
+    table = example_table(400)
+    statistics = statistics_of(table, TASKS[:2])
+    torch.manual_seed(0)
+    config = ESMMConfig(width=4, click="like", purchase="adore", dropout=0.0, id_dropout=0.0)
+    said = config.build(SCHEMA, TASKS[:2], statistics).eval().predict(batch_of(table))
+    for name, share in statistics.items():
+        assert said[name].mean().item() == pytest.approx(share.mean, rel=0.15)
+
+
 def test_the_logit_of_a_product_is_exact_and_finite_with_a_finite_gradient():
     one, other = torch.tensor([0.0, -30.0, 3.0, 80.0, -200.0]), torch.tensor([1.0, 5.0, -8.0, 90.0, 40.0])
     one.requires_grad_()
@@ -158,18 +225,26 @@ def test_the_logit_of_a_product_is_exact_and_finite_with_a_finite_gradient():
 @pytest.mark.parametrize(
     ("fields", "tasks", "message"),
     [
-        ({"purchase": "pay"}, FUNNEL, "ranker.purchase: it is 'pay', and there is no such task; known: click, buy"),
+        (
+            {"purchase": "pay"},
+            FUNNEL,
+            "purchase: it is 'pay', and there is no such task; name one of click, buy",
+        ),
         ({"purchase": "buy"}, (FUNNEL[0], TaskConfig(name="buy", label="buy", type="regression")), "must be binary"),
         (
             {"purchase": "buy", "conversion": "conversion"},
             (*FUNNEL, CONVERSION.model_copy(update={"weight": 1.0})),
             "must have weight: 0",
         ),
+        ({"purchase": "click"}, FUNNEL, "click and purchase are both the task 'click'; a funnel has two steps"),
+        ({"purchase": "buy"}, (FUNNEL[0].model_copy(update={"weight": 0.0}), FUNNEL[1]), "a weight above 0"),
+        ({"click": "buy", "purchase": "click"}, FUNNEL, r"'click' is 1 in 0.3 of the train rows, 'buy' in 0.1; .*swap"),
     ],
 )
 def test_a_funnel_that_is_none_is_refused(fields, tasks, message):
+    statistics = {"click": TaskStatistics(0.3, 0.5), "buy": TaskStatistics(0.1, 0.3)}
     with pytest.raises(ConfigError, match=message):
-        ESMMConfig(**fields).build(SCHEMA, tasks, {})
+        ESMMConfig(**fields).build(SCHEMA, tasks, statistics)
 
 
 def funnel(rows: int, seed: int) -> ExampleTable:

@@ -147,11 +147,50 @@ def test_an_own_class_that_does_not_fit_is_told_with_one_line(folder, code, kind
     ("result", "says"),
     [
         ("nn.Linear(width_in, 4)", "Own.build_one gives no pair; return the module and its output width"),
-        ("(nn.Linear(width_in, 4), 5)", r"expert 1 gives \[7, 4\], not \[rows, 5\]; .* build_one must name it"),
+        ("(nn.Linear(width_in, 4), 5)", r"expert Own: it gives \[3, 4\] for 3 rows, not \[3, 5\]; .* must name it"),
+        (
+            "(nn.Linear(width_in + 1, 4), 4)",
+            r"expert Own: it cannot read rows \[3, 6\] \(mat1 and mat2 shapes.*\); it m",
+        ),
+        ("(nn.LSTM(width_in, 4), 4)", r"expert Own: it gives tuple for 3 rows, not \[3, 4\]"),
+        (
+            "(nn.Linearr(width_in, 4), 4)",
+            r"Own.build_one raises AttributeError: .*Linearr.* \(broken.py, line 6\); mend",
+        ),
     ],
 )
 def test_an_own_expert_that_is_not_what_it_says(folder, result, says):
+    """Told when the model is made, before anything is trained."""
     (folder / "broken.py").write_text(f"{EXPERT}    def build_one(self, width_in, dropout):\n        return {result}\n")
     config = validate(MMoEConfig, {"expert": {"kind": "broken:Own"}}).expert
-    with pytest.raises(ConfigError, match=says):
-        config.build(3, 6, 0.0)(torch.zeros(7, 6))
+    with pytest.raises(ConfigError, match=says) as caught:
+        config.build(3, 6, 0.0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("result", "says"),
+    [
+        (
+            "nn.Linear(width_in, experts + 1)",
+            r"Own.scores: it gives \[3, 5\] for 3 rows, not one logit for each expert",
+        ),
+        ("nn.Linear(1, experts)", r"Own.scores: it cannot read rows \[3, 6\] \(mat1 and mat2 shapes"),
+        ("nn.Linear(width_in, few)", r"Own.scores raises NameError: name 'few' is not defined \(broken.py, line 4\)"),
+    ],
+)
+def test_an_own_gate_that_is_not_what_it_should_be(folder, result, says):
+    gate = GATE.replace("pass", f"def scores(self, width_in, experts):\n        return nn.Linear(1, 1) and {result}")
+    (folder / "broken.py").write_text(f"from torch import nn; {gate}")
+    config = validate(MMoEConfig, {"gate": {"kind": "broken:Own"}}).gate
+    with pytest.raises(ConfigError, match=says) as caught:
+        config.build(6, 4)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_own_expert_whose_rows_see_each_other_is_told_of(folder):
+    code = "(nn.Sequential(nn.Linear(width_in, 4), nn.TransformerEncoderLayer(4, 1)), 4)"
+    (folder / "broken.py").write_text(f"{EXPERT}    def build_one(self, width_in, dropout):\n        return {code}\n")
+    config = validate(MMoEConfig, {"expert": {"kind": "broken:Own"}}).expert
+    with pytest.warns(UserWarning, match="expert Own lets the rows of a batch see each other"):
+        config.build(1, 6, 0.0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from moerec.errors import ConfigError
 from moerec.nn.experts import ExpertConfig, MLPExpertConfig
 from moerec.nn.gates import DenseGateConfig
-from moerec.nn.heads import perceptron
+from moerec.nn.perceptron import perceptron
 
 
 def perceptron_experts(hidden_dims: Sequence[int]) -> ExpertConfig:

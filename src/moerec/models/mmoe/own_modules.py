@@ -5,7 +5,6 @@ Shape letters: N rows, I input width, E experts, D width of an expert's output.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 from moerec.errors import ConfigError
 from moerec.nn.experts import ExpertList
 from moerec.nn.gates import Gating
+from moerec.nn.trial import TRIED_ROWS, shape_of, tried
 
 Modules = Sequence[nn.Module] | nn.ModuleList
-TRIED_ROWS = 3
 
 
 def own_experts(modules: Modules, input_dim: int, num_experts: int) -> ExpertList:
@@ -30,9 +29,9 @@ def own_experts(modules: Modules, input_dim: int, num_experts: int) -> ExpertLis
     width = 0
     for number, module in enumerate(modules):
         name = f"experts[{number}]"
-        output = _tried(name, module, input_dim, "[rows, width]")
+        output = tried(name, module, input_dim, "[rows, width]")
         if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != TRIED_ROWS:
-            raise ConfigError(f"{name}: it gives {_shape(output)} for {TRIED_ROWS} rows, not [{TRIED_ROWS}, width]")
+            raise ConfigError(f"{name}: it gives {shape_of(output)} for {TRIED_ROWS} rows, not [{TRIED_ROWS}, width]")
         width = width or output.shape[1]
         if output.shape[1] != width:
             raise ConfigError(
@@ -51,10 +50,10 @@ def own_gates(modules: Modules, input_dim: int, num_tasks: int, num_experts: int
     _check_number("gates", modules, "num_tasks", num_tasks)
     for number, module in enumerate(modules):
         name = f"gates[{number}]"
-        weights = gating_of(_tried(name, module, input_dim, f"weights [rows, {num_experts}]")).weights
+        weights = gating_of(tried(name, module, input_dim, f"weights [rows, {num_experts}]")).weights
         if not isinstance(weights, Tensor) or weights.shape != (TRIED_ROWS, num_experts):
             raise ConfigError(
-                f"{name}: it gives {_shape(weights)} for {TRIED_ROWS} rows, not one weight for each expert, "
+                f"{name}: it gives {shape_of(weights)} for {TRIED_ROWS} rows, not one weight for each expert, "
                 f"[{TRIED_ROWS}, {num_experts}]"
             )
         if not torch.allclose(weights.sum(1), weights.new_ones(TRIED_ROWS), atol=1e-3) or bool((weights < 0).any()):
@@ -72,37 +71,3 @@ def _check_number(what: str, modules: Modules, argument: str, number: int) -> No
         raise ConfigError(
             f"{what}: they are {len(modules)}, and {argument} is {number}; give {argument}={len(modules)}"
         )
-
-
-@torch.no_grad()
-def _tried(name: str, module: nn.Module, input_dim: int, wanted: str) -> Any:
-    """What a module gives for a few rows; a warning if the rows see each other."""
-    like = next((parameter for parameter in module.parameters()), torch.zeros(0))
-    # Numbers of a formula, so that the global random state stays as it is.
-    count = TRIED_ROWS * input_dim
-    rows = torch.linspace(-1, 1, count, device=like.device).sin().view(input_dim, TRIED_ROWS).T.contiguous()  # [N, I]
-    training = module.training
-    module.eval()
-    try:
-        together, alone = module(rows), module(rows[:1])
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
-        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"{name}: it cannot read rows [{TRIED_ROWS}, {input_dim}] ({problem}); it must give {wanted}, and "
-            "nn.Unflatten(1, (1, -1)) makes a signal of one channel of a row"
-        ) from None
-    finally:
-        module.train(training)
-    first, single = (said.weights if isinstance(said, Gating) else said for said in (together, alone))
-    comparable = isinstance(first, Tensor) and isinstance(single, Tensor) and first[:1].shape == single.shape
-    if comparable and not torch.allclose(first[:1], single, atol=1e-4, rtol=1e-3):
-        warnings.warn(
-            f"{name} lets the rows of a batch see each other, so a prediction hangs on which other rows are asked "
-            "for at the same time; attend within a row, as moerec.nn.gates.AttentionGateConfig does",
-            stacklevel=5,
-        )
-    return together
-
-
-def _shape(output: Any) -> str:
-    return str(list(output.shape)) if isinstance(output, Tensor) else type(output).__name__

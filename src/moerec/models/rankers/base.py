@@ -6,7 +6,7 @@ Shape letters: B examples, I width of the flat input, D width of what a head rea
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field, PositiveInt, SerializeAsAny
@@ -14,12 +14,16 @@ from torch import Tensor, nn
 
 from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.config import Discovered
+from moerec.errors import ConfigError
 from moerec.models.roles import Ranker
 from moerec.nn.example_inputs import ExampleInputs, ExampleInputsConfig
 from moerec.nn.experts import ExpertConfig, MLPExpertConfig
 from moerec.nn.gates import DenseGateConfig, GateConfig, Gating
 from moerec.nn.heads import TaskHead
 from moerec.tasks import TaskConfig, TaskStatistics, check_tasks
+
+SHARED = "shared"
+"""What experts are called that belong to no task, and what stands for them among the tasks' names."""
 
 
 class RankerConfig(ExampleInputsConfig):
@@ -91,6 +95,19 @@ class SharedInputRanker(Ranker):
         """See `Ranker`."""
         vectors, gatings = self.task_vectors(batch)
         return {task.name: self.heads[task_key(task.name)](vectors[task.name]) for task in self.tasks}, gatings
+
+
+def check_shared_is_free(tasks: Sequence[TaskConfig]) -> None:
+    """Refuse a task that has the name of the experts which all tasks share.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if any(task.name == SHARED for task in tasks):
+        raise ConfigError(
+            f"ranker.tasks: '{SHARED}' is what this kind of ranker calls the experts of all tasks; give the task "
+            "another name, such as share"
+        )
 
 
 def task_key(name: str) -> str:

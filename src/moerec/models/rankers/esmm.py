@@ -1,7 +1,11 @@
 """ESMM: conversion learned over all impressions and not over clicks alone (Ma et al. 2018, "Entire Space").
 
 p(purchase) = p(click) * p(conversion | click). Labels are known for the left side and for the first factor wherever an
-item was shown; the second factor is learned through the product, free of the bias of what gets clicked.
+item was shown; the second factor is learned through the product, so every impression teaches it.
+
+What it learns is the conversion of those who click, p(purchase) / p(click), for every impression. Where something that
+no input shows drives clicks and purchases alike, that stays above the conversion which everybody would have, if all
+clicked; no product of two factors can tell (Wang et al. 2022, ESCM2).
 
 Shape letters: B examples, I width of the flat input, D width of what a head reads.
 """
@@ -19,7 +23,8 @@ from moerec.errors import ConfigError
 from moerec.models.rankers.base import SharedInputRanker, task_key
 from moerec.models.rankers.shared_bottom import SharedBottomConfig
 from moerec.nn.gates import Gating
-from moerec.nn.heads import TaskHead, perceptron
+from moerec.nn.heads import TaskHead
+from moerec.nn.perceptron import perceptron
 from moerec.tasks import TaskConfig, TaskStatistics
 
 LARGEST_LOG = -1e-6
@@ -42,7 +47,8 @@ class ESMMConfig(SharedBottomConfig):
         """See `RankerConfig`.
 
         Raises:
-            ConfigError: a task is missing, is not binary, or conversion has a weight of its own.
+            ConfigError: a task is missing, is not binary or named twice, a step has no weight, conversion has one, or
+                the second step is more frequent than the first.
         """
         by_name = {task.name: task for task in tasks}
         for key in ("click", "purchase", "conversion"):
@@ -51,7 +57,7 @@ class ESMMConfig(SharedBottomConfig):
                 continue
             if name not in by_name:
                 raise ConfigError(
-                    f"ranker.{key}: it is '{name}', and there is no such task; known: {', '.join(by_name)}"
+                    f"ranker.{key}: it is '{name}', and there is no such task; name one of {', '.join(by_name)}"
                 )
             if by_name[name].type != "binary":
                 raise ConfigError(f"ranker.{key}: the task '{name}' must be binary, for it is a step of a funnel")
@@ -60,7 +66,24 @@ class ESMMConfig(SharedBottomConfig):
                 f"ranker.conversion: the task '{self.conversion}' must have weight: 0; it is learned through the "
                 "product, and a loss on clicks alone would bring back their bias"
             )
+        self._check_steps(by_name, statistics)
         return ESMM(self, schema, tasks, statistics)
+
+    def _check_steps(self, tasks: Mapping[str, TaskConfig], statistics: Mapping[str, TaskStatistics]) -> None:
+        if self.click == self.purchase:
+            raise ConfigError(f"ranker: click and purchase are both the task '{self.click}'; a funnel has two steps")
+        for key, name in (("click", self.click), ("purchase", self.purchase)):
+            if tasks[name].weight == 0:
+                raise ConfigError(
+                    f"ranker.{key}: the task '{name}' must have a weight above 0, for the factors are learned by the "
+                    "losses of both steps"
+                )
+        first, second = statistics[self.click].mean, statistics[self.purchase].mean
+        if second > first:
+            raise ConfigError(
+                f"ranker.purchase: '{self.purchase}' is 1 in {second:.2g} of the train rows, '{self.click}' in "
+                f"{first:.2g}; a second step cannot be more frequent than the first, so swap click and purchase"
+            )
 
 
 class ESMM(SharedInputRanker):

@@ -5,6 +5,15 @@ of each group and shared ones; a task's gate mixes the three kinds, and its self
 that they keep a gradient of their own however loud the shared ones are. Each expert reads its input through a feature
 gate, a low-rank map that weighs the values, so that experts of one input do not fight over it.
 
+What differs from the paper (arXiv 2408.05430):
+
+- Experts are normalised by LayerNorm and not by BatchNorm: an output does not hang on the company in the batch, and
+  small batches do not move it. It stands before each activation (SiLU, which the paper calls Swish).
+- A feature gate is one low-rank map of each expert, the same rank for all. The paper mixes maps of several ranks.
+- Self gates belong to the tasks, in the second level alone.
+- A task's gate reads what its group made in the first level, without what the shared part made.
+- How tasks fall into groups is said by `groups`, in any number; the paper has two, interactions and watching time.
+
 Shape letters: B examples, I width of an input, E experts, R rank of a feature gate, D width of an expert's output.
 """
 
@@ -21,12 +30,19 @@ from torch import Tensor, nn
 from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.config import Discovered
 from moerec.errors import ConfigError
-from moerec.models.rankers.base import MixtureConfig, SharedInputRanker, numbered, task_key
+from moerec.models.rankers.base import (
+    SHARED,
+    MixtureConfig,
+    SharedInputRanker,
+    check_shared_is_free,
+    numbered,
+    task_key,
+)
 from moerec.nn.experts import ExpertConfig, MLPExpertConfig, mix
 from moerec.nn.gates import Gating
 from moerec.tasks import TaskConfig, TaskStatistics
 
-SHARED = "shared"
+GroupName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class HoMEConfig(MixtureConfig):
@@ -36,7 +52,7 @@ class HoMEConfig(MixtureConfig):
         activation="silu", normalize=True, activate_output=True
     )
     """What each expert is; by default normalised, so that experts of all kinds speak equally loud."""
-    groups: dict[str, tuple[str, ...]] = Field(default={})
+    groups: dict[GroupName, tuple[str, ...]] = Field(default={})
     """Tasks that have much in common, by name of the group; empty for one group of all tasks."""
     own_experts: int = Field(default=1, ge=1)
     """Experts of each task alone."""
@@ -55,10 +71,14 @@ class HoMEConfig(MixtureConfig):
         """See `RankerConfig`.
 
         Raises:
-            ConfigError: the groups are not a partition of the tasks.
+            ConfigError: the groups are no partition of the tasks, one is empty, or a task is called as shared experts.
         """
+        check_shared_is_free(tasks)
         names = [task.name for task in tasks]
         listed = [name for members in self.groups.values() for name in members]
+        empty = [group for group, members in self.groups.items() if not members]
+        if empty:
+            raise ConfigError(f"ranker.groups.{empty[0]}: it holds no task; remove it")
         if self.groups and sorted(listed) != sorted(names):
             raise ConfigError(
                 f"ranker.groups: they must hold each task once; tasks are {', '.join(names)}, "

@@ -14,12 +14,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from moerec.batches.examples import ExampleBatch, ExampleSchema
-from moerec.models.rankers.base import MixtureConfig, SharedInputRanker, numbered, task_key
+from moerec.models.rankers.base import (
+    SHARED,
+    MixtureConfig,
+    SharedInputRanker,
+    check_shared_is_free,
+    numbered,
+    task_key,
+)
 from moerec.nn.experts import mix
 from moerec.nn.gates import Gating
 from moerec.tasks import TaskConfig, TaskStatistics
-
-SHARED = "shared"
 
 
 class CGCConfig(MixtureConfig):
@@ -38,7 +43,12 @@ class CGCConfig(MixtureConfig):
     def build(
         self, schema: ExampleSchema, tasks: tuple[TaskConfig, ...], statistics: Mapping[str, TaskStatistics]
     ) -> PLE:
-        """See `RankerConfig`."""
+        """See `RankerConfig`.
+
+        Raises:
+            ConfigError: a task is called as the shared experts are.
+        """
+        check_shared_is_free(tasks)
         return PLE(self, schema, tasks, statistics)
 
 

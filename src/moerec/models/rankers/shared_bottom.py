@@ -14,7 +14,7 @@ from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.models.rankers.base import RankerConfig, SharedInputRanker
 from moerec.models.roles import Ranker
 from moerec.nn.gates import Gating
-from moerec.nn.heads import perceptron
+from moerec.nn.perceptron import perceptron
 from moerec.tasks import TaskConfig, TaskStatistics
 
 

@@ -15,13 +15,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from moerec.batches.examples import ExampleBatch, ExampleSchema
-from moerec.models.rankers.base import MixtureConfig, SharedInputRanker, numbered, task_key
+from moerec.models.rankers.base import (
+    SHARED,
+    MixtureConfig,
+    SharedInputRanker,
+    check_shared_is_free,
+    numbered,
+    task_key,
+)
 from moerec.nn.example_inputs import ExampleInputs
 from moerec.nn.experts import mix
 from moerec.nn.gates import Gating
 from moerec.tasks import TaskConfig, TaskStatistics
-
-SHARED = "shared"
 
 
 class STEMConfig(MixtureConfig):
@@ -35,7 +40,12 @@ class STEMConfig(MixtureConfig):
     def build(
         self, schema: ExampleSchema, tasks: tuple[TaskConfig, ...], statistics: Mapping[str, TaskStatistics]
     ) -> STEM:
-        """See `RankerConfig`."""
+        """See `RankerConfig`.
+
+        Raises:
+            ConfigError: a task is called as the shared experts are.
+        """
+        check_shared_is_free(tasks)
         return STEM(self, schema, tasks, statistics)
 
 
