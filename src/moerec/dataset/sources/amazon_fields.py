@@ -17,7 +17,7 @@ MILLISECONDS_FROM = 100_000_000_000
 """Numbers from here on are milliseconds (it is 1973 in milliseconds, the year 5138 in seconds)."""
 
 _MARKUP = re.compile(
-    r"<\s*/?\s*(?:a|b|br|div|i|img|input|li|p|script|span|style|table|td|tr|ul)\b|<!--"
+    r"</?(?:a|b|br|div|i|img|input|li|p|script|span|style|table|td|tr|ul)\b|<!--"
     r"|\bfunction\s*\(|\bvar\s+\w+\s*=|\bgetTime\(\)|\{[^{}]*:[^{}]*;",
     re.IGNORECASE,
 )

@@ -9,7 +9,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
@@ -92,10 +92,7 @@ def read_json_lines(
 def numbered_lines(file: SourceFile) -> Iterator[Line]:
     """The lines of a file that are not blank; of a damaged gzip file, those before the damage, then one problem."""
     number, rest, skipping = 1, b"", False
-    shown = file.size >= SHOWN_FROM_BYTES
-    total = None if file.name.endswith(".gz") else file.size
-    progress = bytes_progress(f"reading {file.name}", total) if shown else nullcontext(lambda count: None)
-    with file.open() as stream, progress as tell:
+    with file.open() as stream, _progress(file) as tell:
         while True:
             try:
                 # Not `read`: it would lose what was unpacked before the damage.
@@ -117,6 +114,13 @@ def numbered_lines(file: SourceFile) -> Iterator[Line]:
                 rest, skipping = b"", True
     if rest.strip() and not skipping:
         yield Line(number, rest, is_open=True)
+
+
+def _progress(file: SourceFile) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar for the files that take a while."""
+    if file.size < SHOWN_FROM_BYTES:
+        return nullcontext(lambda count: None)
+    return bytes_progress(f"reading {file.name}", None if file.name.endswith(".gz") else file.size)
 
 
 def _record(line: Line, loads: Callable[[str], Any]) -> dict[str, Any]:
