@@ -349,11 +349,26 @@ def test_what_is_missing_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest
     )
     write(tmp_path / "amazon-2018/F.json", [])
     assert "F.json: the file is empty" in refusal(year=2018, categories=("F",), metadata="none")
-    assert "name at least one" in refusal()
     assert "is no part of a file name" in refusal(categories=("../C",))
     assert "remove core" in refusal(categories=("C",), core=True)
     assert "belong to the variant 'generated'" in refusal(categories=("C",), users=7)
     assert "reads no files" in refusal(variant="generated", categories=("C",))
+
+
+def test_without_categories_all_that_are_there_are_read(tmp_path: Path) -> None:
+    assert "no reviews of any category; put reviews_<category>_5.json.gz" in refusal(year=2014, path=str(tmp_path))
+    for name, year in (("{}.jsonl", 2023), ("{}_5.json.gz", 2018), ("{}.json", 2018), ("reviews_{}_5.json", 2014)):
+        folder = tmp_path / name.replace("{}", "x")
+        for category in ("B_b", "A"):
+            write(folder / name.format(category), [(REVIEW if year == 2023 else OLD_REVIEW) | {"asin": category}])
+            write(folder / "meta_{}.{}".format(category, name.split(".")[1]), [PRODUCT])
+        config = AmazonReviewsConfig(year=year, path=str(folder))
+        named = AmazonReviewsConfig(year=year, path=str(folder), categories=("A", "B_b"))
+        assert config.read().source["categories"] == ["A", "B_b"]
+        assert config.fingerprint_inputs() == named.fingerprint_inputs()
+    write(tmp_path / "raw/review_categories/C.jsonl.gz", [REVIEW])
+    write(tmp_path / "raw/meta_categories/meta_C.jsonl.gz", [PRODUCT])
+    assert AmazonReviewsConfig(path=str(tmp_path)).read().source["categories"] == ["C"]
 
 
 def test_texts_of_reviews_can_be_left_out_and_the_fingerprint_knows(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def find_files(
 
     Args:
         year: the release.
-        categories: as they stand in the names of the files.
+        categories: as they stand in the names of the files; none for all whose reviews are there.
         path: folder that holds the files.
         core: the 5-core (True), all reviews (False), or whichever is there (None); not for 2023.
         metadata: whether each category needs a file of products.
@@ -50,27 +50,42 @@ def find_files(
     Raises:
         DatasetError: a file is missing, or there are two that could be meant; it says what to put where.
     """
-    folder = _folder(year, categories, path)
-    return [_of_category(folder, year, category, core, metadata) for category in categories]
+    folder = _folder(year, (*categories, "<category>")[0], path)
+    chosen = categories or _categories_there(folder, year)
+    return [_of_category(folder, year, category, core, metadata) for category in chosen]
 
 
-def _folder(year: int, categories: tuple[str, ...], path: str | None) -> Path:
+def _folder(year: int, category: str, path: str | None) -> Path:
     if path is not None:
         folder = Path(path).expanduser()
         if not folder.is_dir():
-            raise DatasetError(
-                f"{path} (key `path`): there is no such folder; put {_wanted(year, categories[0])} there"
-            )
+            raise DatasetError(f"{path} (key `path`): there is no such folder; put {_wanted(year, category)} there")
         return folder
     mirror = mirror_directory()
     folder = Path(f"amazon-{year}") if mirror is None else mirror / f"amazon-{year}"
     if mirror is None or not folder.is_dir():
         where = f"{MIRROR_VARIABLE} is not set" if mirror is None else f"{folder} is no folder"
         raise DatasetError(
-            f"Amazon reviews {year}: {where}; get {_wanted(year, categories[0])} from the publisher and set "
+            f"Amazon reviews {year}: {where}; get {_wanted(year, category)} from the publisher and set "
             f"`dataset.path` to their folder, or {MIRROR_VARIABLE} to the folder above amazon-{year}/"
         )
     return folder
+
+
+def _categories_there(folder: Path, year: int) -> list[str]:
+    """The categories whose reviews are there, in alphabetical order."""
+    found: set[str] = set()
+    for pattern in REVIEWS[year]:
+        before, after = (folder / pattern).name.split("{}")
+        for path in (folder / pattern).parent.glob(f"{before}*"):
+            name = path.name.removesuffix(".gz")
+            if path.is_file() and name.endswith(after) and not name.startswith("meta_"):
+                found.add(name.removeprefix(before).removesuffix(after))
+    if year != 2023:  # the pattern of all reviews fits the 5-core too
+        found = {name.removesuffix("_5") for name in found}
+    if not found:
+        raise DatasetError(f"{folder}: no reviews of any category; put {_wanted(year, '<category>')} there")
+    return sorted(found)
 
 
 def _of_category(folder: Path, year: int, category: str, core: bool | None, metadata: Metadata) -> CategoryFiles:

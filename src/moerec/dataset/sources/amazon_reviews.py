@@ -61,7 +61,7 @@ class AmazonReviewsConfig(Config):
     year: Year = 2023
     """The release: 2023, 2018 or 2014."""
     categories: tuple[str, ...] = ()
-    """Categories as in the names of the files, for instance [All_Beauty, Gift_Cards]; each item has its `category`."""
+    """Categories as in the names of the files, for instance [All_Beauty, Gift_Cards]; by default all that are there."""
     path: str | None = None
     """Folder that holds the files, named as they were published, gzipped or plain; by default amazon-<year> in
     MOEREC_MIRROR."""
@@ -86,8 +86,6 @@ class AmazonReviewsConfig(Config):
             return self
         if (self.users, self.items, self.seed) != (DEFAULT_USERS, DEFAULT_ITEMS, 0):
             raise ValueError("users, items and seed belong to the variant 'generated'; remove them")
-        if not self.categories:
-            raise ValueError("categories: name at least one, for instance [All_Beauty]")
         if len(set(self.categories)) < len(self.categories):
             raise ValueError("categories: one is named twice; name each once")
         for category in self.categories:
@@ -119,21 +117,19 @@ class AmazonReviewsConfig(Config):
         """One line that says what is read."""
         if self.variant == "generated":
             return f"generated: reviews of {self.items:,} products by {self.users:,} users, seed {self.seed}"
-        return f"Amazon reviews {self.year}: {', '.join(self.categories)}" + (f" in {self.path}" if self.path else "")
+        categories = ", ".join(self.categories) or "all categories"
+        return f"Amazon reviews {self.year}: {categories}" + (f" in {self.path}" if self.path else "")
 
     def fingerprint_inputs(self) -> dict[str, Any]:
         """The settings that decide the content, and the content of the files."""
         settings = self.model_dump(mode="json", exclude={"path"})
         if self.variant == "generated":
             return settings
-        # The two files of a category have one name each, so their order is part of what they are.
-        return settings | {
-            "files": [
-                None if file is None else file.identity()
-                for files in self._find()
-                for file in (files.reviews, files.products)
-            ]
-        }
+        found = self._find()
+        identities = [
+            None if file is None else file.identity() for files in found for file in (files.reviews, files.products)
+        ]
+        return settings | {"categories": [files.category for files in found], "files": identities}
 
     def _find(self) -> list[CategoryFiles]:
         return find_files(self.year, self.categories, self.path, self.core, self.metadata)
