@@ -219,7 +219,7 @@ def test_an_unknown_key_at_any_depth_is_refused_with_its_path(override: str, say
         ("dataset=3", "dataset: expected keys and values, got 3"),
         ("dataset.source=movielnes", "dataset.source: unknown source 'movielnes'; did you mean 'movielens'?"),
         ("dataset.source=[1]", "dataset.source: unknown source '[1]'; known kinds: amazon_reviews, "),
-        ("dataset={users: 3}", "dataset.source: this key is required; known kinds: atomic, "),
+        ("dataset={users: 3}", "dataset.source: this key is required; known kinds: amazon_reviews, "),
         ("dataset={sorce: movielens}", "dataset.sorce: unknown key; did you mean 'source'?"),
         ("dataset.users=1", "dataset.users: Input should be greater than or equal to 2, got 1"),
         ("dataset.split.kind=leave_lst_out", "dataset.split.kind: Input should be 'leave_last_out', "),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -182,7 +183,9 @@ def json_or_python(line: str) -> Any:
         return json.loads(line)
     except ValueError:
         try:
-            return ast.literal_eval(line)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # titles hold backslashes that Python would rather see doubled
+                return ast.literal_eval(line)
         except (SyntaxError, TypeError, MemoryError):
             raise ValueError("neither JSON nor a literal of Python") from None
 
