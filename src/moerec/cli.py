@@ -335,7 +335,8 @@ def generate_amazon(
     as_json: AsJson = False,
 ) -> None:
     """Reviews and products in the files of Amazon Reviews 2023, with the true probabilities beside them."""
-    from moerec.dataset.generators.amazon_reviews import GeneratedReviews, generate_amazon_reviews
+    from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
+    from moerec.dataset.generators.amazon_tastes import GeneratedReviews
 
     shape = GeneratedReviews(users, items, seed, reviews_per_user, dirt, compressed=not plain)
     made = generate_amazon_reviews(out, shape)

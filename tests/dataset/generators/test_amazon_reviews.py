@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from moerec.dataset.generators import amazon_reviews as generator
-from moerec.dataset.generators.amazon_reviews import FIRST_TIME, LAST_TIME, GeneratedReviews, generate_amazon_reviews
+from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
+from moerec.dataset.generators.amazon_tastes import FIRST_TIME, LAST_TIME, GeneratedReviews
 from moerec.dataset.generators.amazon_words import THINGS, TITLES, VERDICTS
 from moerec.dataset.generators.dirty_lines import OF_REVIEWS, Dirt
 from moerec.errors import DatasetError
@@ -133,15 +134,15 @@ def test_users_are_made_in_blocks_that_are_written_before_the_next(
 ) -> None:
     monkeypatch.setattr(generator, "USERS_IN_BLOCK", 10)
     drawn: list[int] = []
-    plain = generator._draw_block
+    plain = generator.draw_block
 
-    def watched(shape: GeneratedReviews, products: Any, first: int) -> Any:
-        block = plain(shape, products, first)
+    def watched(shape: GeneratedReviews, products: Any, first: int, users: int) -> Any:
+        block = plain(shape, products, first, users)
         assert set(block.user.tolist()) == set(range(first, min(first + 10, shape.users)))
         drawn.append(first)
         return block
 
-    monkeypatch.setattr(generator, "_draw_block", watched)
+    monkeypatch.setattr(generator, "draw_block", watched)
     short, long = (
         generate_amazon_reviews(tmp_path / name, GeneratedReviews(users, 20, 1, compressed=False))
         for name, users in (("short", 20), ("long", 45))

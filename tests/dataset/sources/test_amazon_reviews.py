@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.download import MIRROR_VARIABLE
-from moerec.dataset.generators.amazon_reviews import GeneratedReviews, generate_amazon_reviews
+from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
+from moerec.dataset.generators.amazon_tastes import GeneratedReviews
 from moerec.dataset.schema import RawTables
 from moerec.dataset.sources import amazon_fields as fields
 from moerec.dataset.sources import json_lines

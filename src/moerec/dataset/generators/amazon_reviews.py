@@ -1,13 +1,8 @@
 """Generated reviews and products in the files of Amazon Reviews 2023, of any size, with planted taste.
 
-What a right model must find: that users like some categories more than others, that each has a price that suits him,
-that some products are better than others, which their texts say, and that some users are kinder than others. Of these
-things the utility of a product for a user is the sum, and the rating is an ordered logit of it, so the probabilities of
-a good and of the best rating are known; they stand in truth.parquet. Reviews say what was rated and why.
+The tastes behind them are in `amazon_tastes`; the probabilities of each review stand in truth.parquet.
 
 Users are drawn in blocks, each from a seed of its own, and written at once: memory grows with the products alone.
-
-Shape letters: N reviews of a block, U users of a block, I products, C categories.
 """
 
 from __future__ import annotations
@@ -15,31 +10,20 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from scipy.special import expit
 
 from moerec.dataset.generators import amazon_words as words
+from moerec.dataset.generators.amazon_tastes import GeneratedReviews, Products, Reviews, draw_block, draw_products
 from moerec.dataset.generators.dirty_lines import OF_PRODUCTS, OF_REVIEWS, Dirt, Record, json_line
 from moerec.errors import DatasetError
 from moerec.files import atomic_directory, write_json
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 USERS_IN_BLOCK = 1000
-FIRST_TIME, LAST_TIME = 1_500_000_000_000, 1_693_526_400_000
-"""Of the reviews, in milliseconds: July 2017 to August 2023."""
-CUTPOINTS = (-3.1, -2.4, -1.6, -0.5)
-"""Between the ratings on the scale of the utility; they give the many five stars of the published data."""
-PRICE_SPREAD = 0.7
-"""Standard deviation of the logarithm of a price within a category."""
 TRUTH_SCHEMA = pa.schema(
     [
         ("user_id", pa.string()),
@@ -50,65 +34,6 @@ TRUTH_SCHEMA = pa.schema(
     ]
 )
 """`true_good` is P(rating >= 4), `true_best` is P(rating = 5)."""
-
-
-@dataclass(frozen=True)
-class GeneratedReviews:
-    """How much is generated."""
-
-    users: int
-    """Number of users."""
-    items: int
-    """Number of products."""
-    seed: int = 0
-    """Seed of everything that is drawn."""
-    reviews_per_user: float = 12.0
-    """Mean number of reviews before those of the same product are left out."""
-    dirt: float = 0.0
-    """Share of lines beside which a broken copy is written; each file then also ends cut off."""
-    compressed: bool = True
-    """Whether the files are gzipped."""
-
-    def __post_init__(self) -> None:
-        if self.users < 1 or self.items < len(self.categories):
-            raise DatasetError(f"generate: at least 1 user and {len(self.categories)} items, one for each category")
-        if not 0 <= self.dirt <= 1 or self.reviews_per_user < 1:
-            raise DatasetError("generate: dirt is a share from 0 to 1, and a user has at least 1 review")
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Names of the categories, one pair of files each."""
-        return tuple(words.THINGS)
-
-
-@dataclass(frozen=True)
-class _Products:
-    """What stands behind each product; all [I]."""
-
-    category: Ints
-    thing: Ints
-    quality: Floats
-    price: Floats
-    price_level: Floats
-    """The logarithm of the price, standardised within the category."""
-    release: Ints
-    weight: Floats
-
-
-@dataclass(frozen=True)
-class _Reviews:
-    """The reviews of a block, by user and time; all [N]."""
-
-    user: Ints
-    item: Ints
-    time: Ints
-    rating: Ints
-    good: Floats
-    best: Floats
-    fondness: Floats
-    """The user's taste for the category."""
-    dearness: Floats
-    """How far the price level is above the one that suits the user."""
 
 
 def generate_amazon_reviews(out: Path, shape: GeneratedReviews) -> dict[str, Any]:
@@ -122,7 +47,7 @@ def generate_amazon_reviews(out: Path, shape: GeneratedReviews) -> dict[str, Any
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DatasetError(f"{out}: there is something already; choose a new folder")
-    products = _draw_products(shape)
+    products = draw_products(shape)
     dirt: dict[str, dict[str, int]] = {}
     with atomic_directory(out) as folder:
         _write_products(folder, shape, products, dirt)
@@ -133,69 +58,7 @@ def generate_amazon_reviews(out: Path, shape: GeneratedReviews) -> dict[str, Any
     return {"reviews": reviews, "broken_lines": sum(sum(kinds.values()) for kinds in dirt.values()), "files": files}
 
 
-def _draw_products(shape: GeneratedReviews) -> _Products:
-    draw = np.random.default_rng([shape.seed, 1])
-    count = shape.items
-    category = np.arange(count) % len(shape.categories)
-    quality, level = draw.normal(size=count), draw.normal(size=count)
-    base = 2.3 + 0.4 * np.arange(len(shape.categories))
-    return _Products(
-        category=category,
-        thing=draw.integers(0, 6, count),
-        quality=quality,
-        price=np.asarray(np.exp(base[category] + PRICE_SPREAD * level), dtype=np.float64).round(2),
-        price_level=level,
-        release=draw.integers(FIRST_TIME, FIRST_TIME + (LAST_TIME - FIRST_TIME) * 6 // 10, count),
-        weight=np.exp(draw.normal(size=count) + 0.3 * quality),
-    )
-
-
-def _draw_block(shape: GeneratedReviews, products: _Products, first: int) -> _Reviews:
-    """The reviews of the users from `first` on."""
-    draw = np.random.default_rng([shape.seed, 2, first])
-    users = min(USERS_IN_BLOCK, shape.users - first)
-    taste = draw.normal(0, 1.0, (users, len(shape.categories)))  # [U, C]
-    suits, kindness = draw.normal(0, 1.0, users), draw.normal(0, 0.6, users)  # [U]
-    user = np.repeat(np.arange(users), 1 + draw.poisson(shape.reviews_per_user - 1, users))  # [N]
-    odds = np.cumsum(np.exp(taste), axis=1)
-    category = (draw.random(len(user))[:, None] * odds[user, -1:] > odds[user]).sum(axis=1)  # [N]
-    # Of two products that come by, the one of the better price is bought.
-    one, other = _by_weight(products, category, draw), _by_weight(products, category, draw)
-    nearer = np.abs(products.price_level[other] - suits[user]) < np.abs(products.price_level[one] - suits[user])
-    item = np.where(nearer, other, one)
-    _, kept = np.unique(user * shape.items + item, return_index=True)
-    user, item, category = user[kept], item[kept], category[kept]
-    dearness = products.price_level[item] - suits[user]
-    utility = taste[user, category] + products.quality[item] - 0.7 * np.abs(dearness) + kindness[user]
-    felt = utility + draw.logistic(size=len(user))
-    release = products.release[item]
-    time = release + (draw.random(len(user)) * (LAST_TIME - release)).astype(np.int64)
-    order = np.lexsort((time, user))
-    return _Reviews(
-        user=(user + first)[order],
-        item=item[order],
-        time=time[order],
-        rating=1 + np.searchsorted(CUTPOINTS, felt)[order],
-        good=expit(utility - CUTPOINTS[2])[order],
-        best=expit(utility - CUTPOINTS[3])[order],
-        fondness=taste[user, category][order],
-        dearness=dearness[order],
-    )
-
-
-def _by_weight(products: _Products, category: Ints, draw: np.random.Generator) -> Ints:
-    """A product of each category [N], popular ones more often."""
-    chosen = np.empty(len(category), dtype=np.int64)
-    for number in range(int(products.category.max()) + 1):
-        own, asked = np.flatnonzero(products.category == number), category == number
-        heap = np.cumsum(products.weight[own])
-        chosen[asked] = own[np.searchsorted(heap, draw.random(int(asked.sum())) * heap[-1])]
-    return chosen
-
-
-def _write_products(
-    folder: Path, shape: GeneratedReviews, products: _Products, dirt: dict[str, dict[str, int]]
-) -> None:
+def _write_products(folder: Path, shape: GeneratedReviews, products: Products, dirt: dict[str, dict[str, int]]) -> None:
     draw = np.random.default_rng([shape.seed, 3])
     with _files(folder / "raw/meta_categories", "meta_", shape, OF_PRODUCTS, dirt) as writers:
         for item in range(shape.items):
@@ -203,14 +66,14 @@ def _write_products(
             writers[products.category[item]].write(record)
 
 
-def _write_reviews(folder: Path, shape: GeneratedReviews, products: _Products, dirt: dict[str, dict[str, int]]) -> int:
+def _write_reviews(folder: Path, shape: GeneratedReviews, products: Products, dirt: dict[str, dict[str, int]]) -> int:
     count = 0
     with (
         _files(folder / "raw/review_categories", "", shape, OF_REVIEWS, dirt) as writers,
         pq.ParquetWriter(folder / "truth.parquet", TRUTH_SCHEMA) as truth,
     ):
         for first in range(0, shape.users, USERS_IN_BLOCK):
-            block = _draw_block(shape, products, first)
+            block = draw_block(shape, products, first, min(USERS_IN_BLOCK, shape.users - first))
             draw = np.random.default_rng([shape.seed, 4, first])
             for row in range(len(block.user)):
                 record = _review(block, row, products, shape.categories, draw)
@@ -227,7 +90,7 @@ def _write_reviews(folder: Path, shape: GeneratedReviews, products: _Products, d
     return count
 
 
-def _product(item: int, products: _Products, categories: tuple[str, ...], draw: np.random.Generator) -> Record:
+def _product(item: int, products: Products, categories: tuple[str, ...], draw: np.random.Generator) -> Record:
     """A product, in one of the shapes that the published files have."""
     category, form = int(products.category[item]), int(draw.integers(4))
     thing = words.THINGS[categories[category]][products.thing[item]]
@@ -267,7 +130,7 @@ def _product(item: int, products: _Products, categories: tuple[str, ...], draw: 
 
 
 def _review(
-    block: _Reviews, row: int, products: _Products, categories: tuple[str, ...], draw: np.random.Generator
+    block: Reviews, row: int, products: Products, categories: tuple[str, ...], draw: np.random.Generator
 ) -> Record:
     item, rating = int(block.item[row]), int(block.rating[row])
     category = categories[products.category[item]]

@@ -21,7 +21,8 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from moerec.config import Config
-from moerec.dataset.generators.amazon_reviews import GeneratedReviews, generate_amazon_reviews
+from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
+from moerec.dataset.generators.amazon_tastes import GeneratedReviews
 from moerec.dataset.schema import REJECT_COLUMNS, RawTables
 from moerec.dataset.sources.amazon_files import CategoryFiles, Metadata, find_files
 from moerec.dataset.sources.amazon_rows import (
