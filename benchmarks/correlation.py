@@ -5,7 +5,9 @@
 Two regressions on 100 normal numbers, related by the cosine of their weight vectors (the source `correlated_tasks`).
 MMoE has 8 experts of 16 hidden units and the shared bottom one layer, as wide as gives it as many parameters; both have
 towers of 8 units. Each is trained with each learning rate, the best by validation is judged once on test rows. Data,
-order of rows and learning rates are the same for both. `--write` records results/correlation.json and a plot.
+order of rows and learning rates are the same for both. Train rows must be many: with a first choice of 20,000, for 30
+epochs, the mixture lost on two of three draws at correlation 0 (0.087 and 0.097 against 0.060 and 0.065, the third
+0.018 against 0.022). `--write` records results/correlation.json.
 
 Shape letters: N rows, D dimensions.
 """
@@ -28,9 +30,9 @@ from moerec.models.mmoe import MMoEModel
 from moerec.run.folder import environment
 
 RESULTS = Path(__file__).parent / "results" / "correlation.json"
-CORRELATIONS = (0.0, 0.5, 0.75, 0.9, 1.0)
+CORRELATIONS = (0.0, 0.5, 0.9, 1.0)
 LEARNING_RATES = (0.001, 0.003, 0.01)
-DIMENSIONS, TRAIN, VALID, TEST, BATCH, EPOCHS = 100, 20_000, 5_000, 20_000, 256, 30
+DIMENSIONS, TRAIN, VALID, TEST, BATCH, EPOCHS = 100, 100_000, 5_000, 20_000, 512, 10
 EXPERTS, UNITS, TOWER = 8, 16, 8
 
 
@@ -78,7 +80,7 @@ def count(model: nn.Module) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--correlations", type=float, nargs="+", default=list(CORRELATIONS))
     parser.add_argument("--write", action="store_true", help="record the result")
     options = parser.parse_args()

@@ -18,11 +18,13 @@ import polars as pl
 import pytest
 import torch
 import typer.main
+import yaml
 from rich.console import Console
 
 from moerec import __version__
 from moerec.artifacts import ArtifactCache
 from moerec.cli import app, main
+from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
 from moerec.models.predict import gate_weights
 from moerec.nn.gates import utilisation
 from moerec.ranking_model import RankingModel
@@ -581,3 +583,21 @@ def test_lines_in_a_pipe_are_whole(moerec: Moerec, here: Path) -> None:
     out = moerec("recommend", "--users", "7", "-k", "2").out
     assert len([line for line in out.splitlines() if line.strip()]) == 4, "header, rule and two rows"
     assert all(line.endswith(".") for line in moerec("audit", "small.yaml").out.splitlines()[2:] if line.strip())
+
+
+def test_generating_reviews_and_reading_them_back(moerec: Moerec, tmp_path: Path) -> None:
+    out = tmp_path / "reviews"
+    made = moerec("generate", "amazon-reviews", out, "--users", 30, "--items", 12, "--dirt", 0.1, "--json")
+    assert (made.status, made.err) == (0, "")
+    assert made.json["reviews"] == pl.read_parquet(out / "truth.parquet").height
+    assert made.json["broken_lines"] > 0
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == set(made.json["files"])
+    assert_one_line(
+        moerec("generate", "amazon-reviews", out), f"{out}: there is something already; choose a new folder"
+    )
+    told = moerec("generate", "amazon-reviews", tmp_path / "more", "--users", 30, "--items", 12, "--plain")
+    source = yaml.safe_load(told.out.splitlines()[-1])["dataset"]
+    assert (
+        AmazonReviewsConfig(**{key: value for key, value in source.items() if key != "source"}).read().events.height > 0
+    )
+    assert "reviews in " in told.out

@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 inspect_app = typer.Typer(no_args_is_help=True, help="Look at a user, an item, a run or its experts.")
 app.add_typer(inspect_app, name="inspect")
+generate_app = typer.Typer(no_args_is_help=True, help="Write files of generated data with planted structure.")
+app.add_typer(generate_app, name="generate")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file of the recipe.")]
 Overrides = Annotated[
@@ -317,6 +319,33 @@ def inspect_experts(
     _show(expert_findings(metrics))
     if plot is None:
         _show(f"heat maps: {directory / 'report.html'}, or --plot FILE.svg to write them", wrap=False)
+
+
+@generate_app.command("amazon-reviews")
+def generate_amazon(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the files.")],
+    users: Annotated[int, typer.Option(min=1, help="Number of users.")] = 1000,
+    items: Annotated[int, typer.Option(min=4, help="Number of products, over four categories.")] = 400,
+    reviews_per_user: Annotated[float, typer.Option(min=1, help="Mean number of reviews of a user.")] = 12,
+    dirt: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of lines with a broken copy beside them, counted in dirt.json.")
+    ] = 0,
+    plain: Annotated[bool, typer.Option("--plain", help="Write plain files instead of gzipped ones.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Reviews and products in the files of Amazon Reviews 2023, with the true probabilities beside them."""
+    from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
+    from moerec.dataset.generators.amazon_tastes import GeneratedReviews
+
+    shape = GeneratedReviews(users, items, seed, reviews_per_user, dirt, compressed=not plain)
+    made = generate_amazon_reviews(out, shape)
+    if as_json:
+        _print_json(made | {"categories": shape.categories})
+        return
+    broken = f" and {made['broken_lines']:,} broken lines" if dirt else ""
+    _show(f"{made['reviews']:,} reviews{broken} in {out}", wrap=False)
+    _show(f"dataset: {{source: amazon_reviews, path: {out}, categories: [{', '.join(shape.categories)}]}}", wrap=False)
 
 
 @app.command()

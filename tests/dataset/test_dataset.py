@@ -11,6 +11,7 @@ import pytest
 from moerec.dataset.candidates import CandidateConfig
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.schema import FIRST_ITEM, UNKNOWN, Part, RawTables
+from moerec.dataset.sources.saved import SavedConfig
 from moerec.dataset.splits import SplitConfig
 
 Refusal = Callable[..., str]
@@ -97,3 +98,36 @@ def test_movielens_100k(tmp_path: Path) -> None:
     assert dataset.info.counts.rejected == {}
     lists = dataset.add_split("loo", SplitConfig())
     assert (lists == Part.TEST).sum() == (lists == Part.VALID).sum() == 943
+
+
+def test_texts_of_events_stay_with_their_events_and_are_no_labels(
+    events: pl.DataFrame, tmp_path: Path, refusal: Refusal
+) -> None:
+    written = events.with_row_index("row").with_columns(
+        pl.when(pl.col("row") % 3 > 0)
+        .then(pl.format("{} of {} at {} \U0001f600", "user_id", "item_id", "timestamp"))
+        .alias("review")
+    )
+    raw = RawTables(
+        events=written.drop("row").with_columns(pl.col("user_id", "item_id").cast(pl.String)),
+        labels=("rating",),
+        texts=("review",),
+    )
+    Dataset.from_raw(raw, "mine").save(tmp_path / "set")
+    dataset = Dataset.open(tmp_path / "set", verify="sha256")
+    dataset.validate()
+    assert (dataset.info.labels, dataset.info.texts, dataset.info.unused_columns) == (("rating",), ("review",), ())
+    known = dataset.events.drop_nulls("review")
+    users, items = dataset.user_ids(known["user"]), dataset.item_ids(known["item"])
+    expected = [f"{u} of {i} at {t} \U0001f600" for u, i, t in zip(users, items, known["timestamp"], strict=True)]
+    assert known["review"].to_list() == expected
+    assert 0 < known.height < dataset.events.height
+    again = Dataset.from_raw(SavedConfig(path=str(tmp_path / "set")).read(), "again")
+    assert again.events.equals(dataset.events)
+    empty = Dataset.from_frames(events.with_columns(note=None), labels=["rating"], texts=["note"])
+    empty.validate()
+    wrong = events.with_columns(number=pl.lit(1.5)).with_columns(note=pl.lit("x"))
+    assert "'number' is Float64" in refusal(Dataset.from_frames, wrong, labels=["rating"], texts=["number"])
+    assert "another column" in refusal(Dataset.from_frames, wrong, labels=["rating"], texts=["rating"])
+    assert "named twice" in refusal(Dataset.from_frames, wrong, labels=["rating"], texts=["note", "note"])
+    assert "no column 'nope'" in refusal(Dataset.from_frames, wrong, labels=["rating"], texts=["nope"])

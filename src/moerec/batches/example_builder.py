@@ -110,7 +110,8 @@ class ExampleBuilder:
         for spec in specs:
             if spec.side not in ("user", "item"):
                 raise ConfigError(f"features.{spec.name}: a column belongs to side user or item, not {spec.side}")
-        log = dataset.events.drop("position")
+        # What users wrote is no input yet, and a model that is handed on must not carry it.
+        log = dataset.events.drop("position", *dataset.info.texts)
         train = log.filter(pl.Series(dataset.split(split) == Part.TRAIN))
         if train.is_empty():
             raise DatasetError(f"split '{split}' has no train event; choose another split or a bigger data set")

@@ -95,7 +95,7 @@ def audit_leaks(
     """
     require_timestamps(dataset)
     builder.check_split(FittedSplit.of(dataset, split), "what is audited")
-    log, parts = dataset.events.drop("position"), dataset.split(split)
+    log, parts = dataset.events.drop("position", *dataset.info.texts), dataset.split(split)
     builder = replace(builder, events=log)
     random = np.random.default_rng(seed)
     used = np.flatnonzero(parts != Part.UNUSED)

@@ -51,6 +51,7 @@ class Dataset:
         *,
         name: str = "dataset",
         labels: Sequence[str] = (),
+        texts: Sequence[str] = (),
         source: dict[str, Any] | None = None,
         rejects: Any = None,
     ) -> Dataset:
@@ -67,6 +68,8 @@ class Dataset:
             items: `item_id`, `title`, texts, `category`, `price`, `image`, feature columns: the whole catalogue.
             name: name of the data set.
             labels: columns of the events to keep; by default every other numeric or boolean column.
+            texts: columns of the events to keep that a user wrote with the event, as strings; they are no labels, and
+                never inputs of the event itself.
             source: plain data about the origin; `licence` in it becomes the licence note.
             rejects: rows that were refused before, with the columns of `REJECT_COLUMNS`.
 
@@ -76,7 +79,7 @@ class Dataset:
         Raises:
             DatasetError: a missing or misused column, or no usable event at all.
         """
-        tables = build_tables(events, users, items, labels, rejects)
+        tables = build_tables(events, users, items, labels, rejects, texts)
         origin = dict(source or {})
         licence = origin.get("licence")
         info = DatasetInfo(
@@ -85,6 +88,7 @@ class Dataset:
             source=origin,
             counts=tables.counts,
             labels=tables.labels,
+            texts=tables.texts,
             unused_columns=tables.unused_columns,
             timestamps=tables.timestamps,
         )
@@ -92,11 +96,18 @@ class Dataset:
 
     @classmethod
     def from_raw(cls, raw: RawTables, name: str) -> Dataset:
-        """Make a data set in memory from what a source has read; only the source's labels are kept."""
-        names = {"user_id", "item_id", "timestamp", *raw.labels}
+        """Make a data set in memory from what a source has read; only the source's labels and texts are kept."""
+        names = {"user_id", "item_id", "timestamp", *raw.labels, *raw.texts}
         events = raw.events.select(column for column in raw.events.columns if column in names)
         return cls.from_frames(
-            events, raw.users, raw.items, name=name, labels=raw.labels, source=raw.source, rejects=raw.rejects
+            events,
+            raw.users,
+            raw.items,
+            name=name,
+            labels=raw.labels,
+            texts=raw.texts,
+            source=raw.source,
+            rejects=raw.rejects,
         )
 
     @classmethod

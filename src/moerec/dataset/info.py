@@ -78,6 +78,8 @@ class DatasetInfo(Config):
     counts: Counts
     labels: tuple[str, ...]
     """Label and action columns of `events.parquet`."""
+    texts: tuple[str, ...] = ()
+    """Columns of `events.parquet` that a user wrote with the event; never an input of the event itself."""
     unused_columns: tuple[str, ...]
     """Columns of the events that were given and not kept, because they are no labels."""
     timestamps: bool

@@ -50,5 +50,9 @@ class RawTables:
     """Rows refused while reading: source file, line (1 is the first), reason, the raw row."""
     labels: tuple[str, ...] = ()
     """Names of the label and action columns of `events`, for instance `rating`."""
+    texts: tuple[str, ...] = ()
+    """Names of the columns of `events` that a user wrote with the event, such as a review; each string or null.
+    An event's own text is written together with its label, so it must never become an input of that event; what may
+    be read are the texts of strictly earlier events."""
     source: dict[str, Any] = field(default_factory=dict)
     """Name, variant, licence note, and the sha256 of each file read."""

@@ -32,13 +32,19 @@ class Tables:
     items: pl.DataFrame
     rejects: pl.DataFrame
     labels: tuple[str, ...]
+    texts: tuple[str, ...]
     unused_columns: tuple[str, ...]
     timestamps: bool
     counts: Counts
 
 
 def build_tables(
-    events: Any, users: Any = None, items: Any = None, labels: Sequence[str] = (), rejects: Any = None
+    events: Any,
+    users: Any = None,
+    items: Any = None,
+    labels: Sequence[str] = (),
+    rejects: Any = None,
+    texts: Sequence[str] = (),
 ) -> Tables:
     """Number users and items, sort the events, and put aside the rows that cannot be used.
 
@@ -47,6 +53,8 @@ def build_tables(
     raw_events = to_polars(events, "events", ("user_id", "item_id"))
     require_columns(raw_events, ("user_id", "item_id"), "events")
     chosen = _label_columns(raw_events, tuple(labels))
+    written = _text_columns(raw_events, tuple(texts), chosen)
+    raw_events = raw_events.with_columns(pl.col(name).cast(pl.String) for name in written)  # all null has no type
     keys, timestamps, reasons = _read_events(raw_events)
     user_rows, user_rejects = _read_entities(users, "user", ("user", "first_event"))
     item_rows, item_rejects = _read_entities(items, "item", ("item",))
@@ -75,13 +83,14 @@ def build_tables(
     )
     item_table = _number(item_ids, item_rows, "item", FIRST_ITEM)
     return Tables(
-        events=_event_table(raw_events, ordered, offsets, chosen),
+        events=_event_table(raw_events, ordered, offsets, (*chosen, *written)),
         users=user_table,
         items=item_table,
         rejects=refused,
         labels=chosen,
+        texts=written,
         unused_columns=tuple(
-            name for name in raw_events.columns if name not in ("user_id", "item_id", "timestamp", *chosen)
+            name for name in raw_events.columns if name not in ("user_id", "item_id", "timestamp", *chosen, *written)
         ),
         timestamps=timestamps,
         counts=Counts(
@@ -112,6 +121,19 @@ def _label_columns(events: pl.DataFrame, labels: tuple[str, ...]) -> tuple[str, 
     if len(set(chosen)) < len(chosen):
         raise DatasetError("events: a label is named twice; name each once")
     return chosen
+
+
+def _text_columns(events: pl.DataFrame, texts: tuple[str, ...], labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The text columns: strings, of names that nothing else has."""
+    require_columns(events, texts, "events (texts)")
+    for name in texts:
+        if name in EVENT_COLUMNS or name in ("user_id", "item_id", *labels):
+            raise DatasetError(f"events: a text cannot be called '{name}', another column is; rename the column")
+        if events.schema[name] not in (pl.String, pl.Null):
+            raise DatasetError(f"events: the text column '{name}' is {events.schema[name]}; convert it to strings")
+    if len(set(texts)) < len(texts):
+        raise DatasetError("events: a text is named twice; name each once")
+    return texts
 
 
 def _read_events(raw: pl.DataFrame) -> tuple[pl.DataFrame, bool, pl.Series]:
@@ -184,16 +206,16 @@ def _repeated_rows(ordered: pl.DataFrame) -> pl.Series:
 
 
 def _event_table(
-    raw: pl.DataFrame, ordered: pl.DataFrame, offsets: np.ndarray[Any, Any], labels: tuple[str, ...]
+    raw: pl.DataFrame, ordered: pl.DataFrame, offsets: np.ndarray[Any, Any], kept: tuple[str, ...]
 ) -> pl.DataFrame:
     positions = np.arange(ordered.height) - np.repeat(offsets[:-1], np.diff(offsets))
-    label_rows = clean_columns(raw.select(labels)[ordered["row"]], "events").get_columns() if labels else []
+    kept_rows = clean_columns(raw.select(kept)[ordered["row"]], "events").get_columns() if kept else []
     columns = [
         ordered["user"],
         ordered["item"],
         pl.Series("position", positions, dtype=pl.Int32),
         ordered["timestamp"],
-        *label_rows,
+        *kept_rows,
     ]
     return pl.DataFrame(columns)
 

@@ -31,6 +31,7 @@ def validate_dataset(dataset: Dataset) -> None:
     _check_dtypes(dataset.rejects, REJECT_COLUMNS, "rejects.parquet")
     for name in dataset.info.labels:
         _require(name in dataset.events.columns, "events.parquet", f"label column '{name}' is missing")
+    _check_dtypes(dataset.events, dict.fromkeys(dataset.info.texts, pl.String), "events.parquet")
     _check_ids(dataset.users, "user", 0, "users.parquet")
     _check_ids(dataset.items, "item", FIRST_ITEM, "items.parquet")
     _check_counts(dataset)

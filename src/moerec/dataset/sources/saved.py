@@ -42,6 +42,7 @@ class SavedConfig(Config):
             items=dataset.items.drop("item"),
             rejects=dataset.rejects,
             labels=dataset.info.labels,
+            texts=dataset.info.texts,
             source=dataset.info.source | {"name": dataset.info.name, "licence": dataset.info.licence},
         )
 

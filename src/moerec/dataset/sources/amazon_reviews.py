@@ -1,0 +1,225 @@
+"""Amazon reviews with their products: the releases of 2023, 2018 and 2014, any categories in one data set.
+
+Files are read in chunks of lines, so the memory is that of the finished tables. Items are products (`parent_asin`),
+labels are the rating, whether the purchase is verified, and how many found the review helpful. The helpful votes came
+after the review, so they are no input of it either. Texts of reviews stand beside the events, see `RawTables.texts`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import Field, model_validator
+
+from moerec.config import Config
+from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
+from moerec.dataset.generators.amazon_tastes import GeneratedReviews
+from moerec.dataset.schema import REJECT_COLUMNS, RawTables
+from moerec.dataset.sources.amazon_files import CategoryFiles, Metadata, find_files
+from moerec.dataset.sources.amazon_rows import (
+    ITEM_SCHEMA,
+    REPEATED_ITEM,
+    REPEATED_REVIEW,
+    REVIEW_NAMES,
+    REVIEW_SCHEMA,
+    Year,
+    item_row,
+    json_or_python,
+    review_row,
+)
+from moerec.dataset.sources.columns import LINE, LONGEST_RAW_ROW, Table, join_tables, require_rows
+from moerec.dataset.sources.json_lines import read_json_lines
+from moerec.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+LICENCE = (
+    "Amazon reviews, collected by the McAuley Lab (UC San Diego); published for research without a licence text; "
+    "generated reviews need no licence"
+)
+FILE = "__file__"
+"""Hidden column: name of the file of a row."""
+TEXTS = ("review_title", "review_text")
+LABELS = ("rating", "verified", "helpful")
+DEFAULT_USERS, DEFAULT_ITEMS = 200, 120
+_CATEGORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_&'-]*")
+
+
+class AmazonReviewsConfig(Config):
+    """Amazon reviews 2023, 2018 or 2014 from local files: labels rating, verified, helpful; products as items."""
+
+    variant: Literal["published", "generated"] = "published"
+    """published (files of the McAuley Lab), generated (planted structure in the form of 2023, no files)."""
+    year: Year = 2023
+    """The release: 2023, 2018 or 2014."""
+    categories: tuple[str, ...] = ()
+    """Categories as in the names of the files, for instance [All_Beauty, Gift_Cards]; by default all that are there."""
+    path: str | None = None
+    """Folder that holds the files, named as they were published, gzipped or plain; by default amazon-<year> in
+    MOEREC_MIRROR."""
+    core: bool | None = None
+    """For 2018 and 2014: true reads the 5-core (<C>_5.json), false all reviews; by default the one that is there."""
+    metadata: Metadata = "required"
+    """Files of products: required, optional (a category without one has bare items), none (not read)."""
+    review_texts: bool = True
+    """Whether titles and texts of reviews are kept beside the events; without them a large category takes less room."""
+    users: int = Field(default=DEFAULT_USERS, ge=1)
+    """For `generated`: number of users."""
+    items: int = Field(default=DEFAULT_ITEMS, ge=4)
+    """For `generated`: number of products."""
+    seed: int = Field(default=0, ge=0)
+    """For `generated`: seed of everything that is drawn."""
+
+    @model_validator(mode="after")
+    def _check(self) -> AmazonReviewsConfig:
+        if self.variant == "generated":
+            if self.path is not None or self.categories or self.year != 2023 or self.core is not None:
+                raise ValueError("the variant 'generated' reads no files; remove path, categories, year and core")
+            return self
+        if (self.users, self.items, self.seed) != (DEFAULT_USERS, DEFAULT_ITEMS, 0):
+            raise ValueError("users, items and seed belong to the variant 'generated'; remove them")
+        if len(set(self.categories)) < len(self.categories):
+            raise ValueError("categories: one is named twice; name each once")
+        for category in self.categories:
+            if not _CATEGORY.fullmatch(category):
+                raise ValueError(f"categories: '{category}' is no part of a file name; write it as in All_Beauty")
+        if self.core is not None and self.year == 2023:
+            raise ValueError("core: the files of 2023 that are read hold all reviews; remove core")
+        return self
+
+    def read(self) -> RawTables:
+        """Read the files.
+
+        Raises:
+            DatasetError: a file is missing, or has no good row.
+        """
+        if self.variant == "generated":
+            with tempfile.TemporaryDirectory(prefix="moerec-") as folder:
+                shape = GeneratedReviews(users=self.users, items=self.items, seed=self.seed, compressed=False)
+                generate_amazon_reviews(Path(folder) / "generated", shape)
+                found = find_files(2023, shape.categories, f"{folder}/generated", None, "required")
+                return self._tables(found, {"seed": self.seed})
+        found = self._find()
+        identities = [
+            file.identity() for files in found for file in (files.reviews, files.products) if file is not None
+        ]
+        return self._tables(found, {"files": identities})
+
+    def describe(self) -> str:
+        """One line that says what is read."""
+        if self.variant == "generated":
+            return f"generated: reviews of {self.items:,} products by {self.users:,} users, seed {self.seed}"
+        categories = ", ".join(self.categories) or "all categories"
+        return f"Amazon reviews {self.year}: {categories}" + (f" in {self.path}" if self.path else "")
+
+    def fingerprint_inputs(self) -> dict[str, Any]:
+        """The settings that decide the content, and the content of the files."""
+        settings = self.model_dump(mode="json", exclude={"path"})
+        if self.variant == "generated":
+            return settings
+        found = self._find()
+        identities = [
+            None if file is None else file.identity() for files in found for file in (files.reviews, files.products)
+        ]
+        return settings | {"categories": [files.category for files in found], "files": identities}
+
+    def _find(self) -> list[CategoryFiles]:
+        return find_files(self.year, self.categories, self.path, self.core, self.metadata)
+
+    def _tables(self, found: Sequence[CategoryFiles], origin: dict[str, Any]) -> RawTables:
+        nulled: Counter[str] = Counter()
+        reviews = _first_of_each(
+            join_tables([self._reviews(files) for files in found]), ["user_id", "item_id", "timestamp"], REPEATED_REVIEW
+        )
+        parts = [_products(files, self.year, nulled) for files in found if files.products is not None]
+        products = _first_of_each(join_tables(parts), ["item_id"], REPEATED_ITEM) if parts else None
+        items, bare = _catalogue(reviews.frame, None if products is None else products.frame)
+        nulled += Counter()  # only what happened
+        for what, count in nulled.items():
+            logger.info("Amazon reviews: %d %s are left empty", count, what)
+        without = [files.category for files in found if files.products is None]
+        if without and self.metadata == "optional":
+            logger.warning("Amazon reviews: no products of %s; their items have a category alone", ", ".join(without))
+        labels = tuple(name for name in LABELS if REVIEW_NAMES[self.year].verified or name != "verified")
+        return RawTables(
+            events=reviews.frame.drop(LINE, FILE, "category").drop(*(name for name in LABELS if name not in labels)),
+            items=items,
+            rejects=pl.concat([reviews.rejects] if products is None else [reviews.rejects, products.rejects]),
+            labels=labels,
+            texts=TEXTS if self.review_texts else (),
+            source={
+                "name": "amazon-reviews-generated" if self.variant == "generated" else f"amazon-reviews-{self.year}",
+                "source": "amazon_reviews",
+                "variant": self.variant,
+                "categories": [files.category for files in found],
+                "licence": LICENCE,
+                "left_empty": dict(nulled),
+                "categories_without_products": without,
+                "items_without_product": bare,
+            }
+            | origin,
+        )
+
+    def _reviews(self, files: CategoryFiles) -> Table:
+        """The reviews of a category with the hidden columns LINE and FILE, and its name."""
+        dropped = () if self.review_texts else TEXTS
+        chunks = [
+            Table(chunk.frame.drop(dropped), chunk.rejects)
+            for chunk in read_json_lines(
+                files.reviews, REVIEW_SCHEMA, partial(review_row, names=REVIEW_NAMES[self.year])
+            )
+        ]
+        return _named(chunks, files.category, files.reviews.name)
+
+
+def _products(files: CategoryFiles, year: int, nulled: Counter[str]) -> Table:
+    """The products of a category with the hidden columns LINE and FILE, and its name."""
+    assert files.products is not None
+    loads: Callable[[str], Any] = json_or_python if year == 2014 else json.loads
+    chunks = list(read_json_lines(files.products, ITEM_SCHEMA, partial(item_row, nulled=nulled), loads))
+    return _named(chunks, files.category, files.products.name)
+
+
+def _named(chunks: Sequence[Table], category: str, file: str) -> Table:
+    if not chunks:
+        raise DatasetError(f"{file}: the file is empty; get it again")
+    table = require_rows(join_tables(chunks), file)
+    return Table(table.frame.with_columns(category=pl.lit(category), **{FILE: pl.lit(file)}), table.rejects)
+
+
+def _first_of_each(table: Table, key: list[str], reason: str) -> Table:
+    """The first row of each key; the later ones become rejects."""
+    is_first = pl.struct(key).is_first_distinct()
+    repeated = table.frame.filter(~is_first)
+    if not repeated.height:
+        return table
+    rows = [json.dumps(row, ensure_ascii=False) for row in repeated.drop(LINE, FILE).iter_rows(named=True)]
+    rejects = pl.DataFrame(
+        {
+            "source": repeated[FILE],
+            "line": repeated[LINE],
+            "reason": [reason] * repeated.height,
+            "row": pl.Series(rows, dtype=pl.String).str.slice(0, LONGEST_RAW_ROW),
+        },
+        schema=REJECT_COLUMNS,
+    )
+    return Table(table.frame.filter(is_first), pl.concat([table.rejects, rejects]))
+
+
+def _catalogue(reviews: pl.DataFrame, products: pl.DataFrame | None) -> tuple[pl.DataFrame, int]:
+    """The products, and the items of reviews that have none (with their category alone), which are counted."""
+    met = reviews.select("item_id", "category").unique("item_id", keep="first", maintain_order=True)
+    if products is None:
+        return met, met.height
+    known = products.drop(LINE, FILE)
+    bare = met.join(known.select("item_id"), on="item_id", how="anti")
+    return pl.concat([known, bare], how="diagonal"), bare.height

@@ -1,0 +1,139 @@
+"""JSON lines to typed rows, chunk by chunk, with the line number of every row that is refused.
+
+No more than one chunk of lines is held as Python objects, whatever the size of the file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, cast
+
+import polars as pl
+
+from moerec.dataset.progress import bytes_progress
+from moerec.dataset.schema import REJECT_COLUMNS
+from moerec.dataset.sources.columns import LINE, LONGEST_RAW_ROW, Table
+from moerec.dataset.sources.lines import SHOWN_FROM_BYTES
+from moerec.dataset.sources.source_files import SourceFile
+
+BLOCK_BYTES = 1 << 18
+CHUNK_LINES = 10_000
+LONGEST_LINE = 1 << 24
+"""Bytes; a longer line is most likely a file of another kind, and is refused without being held."""
+
+NOT_JSON = "not valid JSON"
+NOT_AN_OBJECT = "no JSON object"
+NOT_UTF_8 = "not UTF-8"
+CUT_LINE = "the file ends within this line"
+CUT_ARCHIVE = "the compressed file is damaged or cut off here"
+TOO_LONG = f"the line is longer than {LONGEST_LINE >> 20} MiB"
+
+
+class RowRefusedError(Exception):
+    """A record cannot become a row; the message is the reason that stands in the rejects."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a file."""
+
+    number: int
+    """1 is the first."""
+    content: bytes
+    """Without the line end."""
+    problem: str | None = None
+    """Why it is refused before anyone has looked into it."""
+    is_open: bool = False
+    """Whether the file ends here without a line end."""
+
+
+def read_json_lines(
+    file: SourceFile,
+    schema: Mapping[str, Any],
+    row_of: Callable[[dict[str, Any]], tuple[Any, ...]],
+    loads: Callable[[str], Any] = json.loads,
+) -> Iterator[Table]:
+    """Typed rows and rejects of a file, one table for each chunk of lines.
+
+    A compressed file that is damaged counts up to the damage; what follows is one reject.
+
+    Args:
+        file: what to read, plain or gzipped.
+        schema: the columns that come out; `LINE` is added.
+        row_of: the values of a record in the order of the schema; raises `RowRefusedError`.
+        loads: from a line to a record; raises ValueError.
+
+    Raises:
+        DatasetError: missing, or not readable.
+    """
+    lines = numbered_lines(file)
+    columns = {**schema, LINE: pl.Int64}
+    while chunk := list(islice(lines, CHUNK_LINES)):
+        rows: list[tuple[Any, ...]] = []
+        refused: list[tuple[str, int, str, str]] = []
+        for line in chunk:
+            try:
+                rows.append((*row_of(_record(line, loads)), line.number))
+            except RowRefusedError as reason:
+                shown = line.content[: 4 * LONGEST_RAW_ROW].decode("utf-8", "replace")[:LONGEST_RAW_ROW]
+                refused.append((file.name, line.number, str(reason), shown))
+        yield Table(
+            pl.DataFrame(rows, schema=columns, orient="row"),
+            pl.DataFrame(refused, schema=REJECT_COLUMNS, orient="row"),
+        )
+
+
+def numbered_lines(file: SourceFile) -> Iterator[Line]:
+    """The lines of a file that are not blank; of a damaged gzip file, those before the damage, then one problem."""
+    number, rest, skipping = 1, b"", False
+    with file.open() as stream, _progress(file) as tell:
+        while True:
+            try:
+                # Not `read`: it would lose what was unpacked before the damage.
+                data = cast(Any, stream).read1(BLOCK_BYTES)
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                yield Line(number, rest, CUT_ARCHIVE)
+                return
+            if not data:
+                break
+            tell(len(data))
+            *whole, rest = (rest + data).split(b"\n")
+            for content in whole:
+                if not skipping and content.strip():
+                    yield Line(number, content.removesuffix(b"\r"))
+                number, skipping = number + 1, False
+            if len(rest) > LONGEST_LINE:
+                if not skipping:
+                    yield Line(number, rest[: 4 * LONGEST_RAW_ROW], TOO_LONG)
+                rest, skipping = b"", True
+    if rest.strip() and not skipping:
+        yield Line(number, rest, is_open=True)
+
+
+def _progress(file: SourceFile) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar for the files that take a while."""
+    if file.size < SHOWN_FROM_BYTES:
+        return nullcontext(lambda count: None)
+    return bytes_progress(f"reading {file.name}", None if file.name.endswith(".gz") else file.size)
+
+
+def _record(line: Line, loads: Callable[[str], Any]) -> dict[str, Any]:
+    """The object that a line holds."""
+    if line.problem is not None:
+        raise RowRefusedError(line.problem)
+    try:
+        text = line.content.decode("utf-8")
+        record = loads(text.removeprefix("\ufeff") if line.number == 1 else text)
+    except UnicodeDecodeError:
+        raise RowRefusedError(NOT_UTF_8) from None
+    except (ValueError, RecursionError):
+        raise RowRefusedError(CUT_LINE if line.is_open else NOT_JSON) from None
+    if not isinstance(record, dict):
+        raise RowRefusedError(NOT_AN_OBJECT)
+    return record
