@@ -236,9 +236,7 @@ def differences(judged: dict[str, dict[str, Any]], data: RankingData) -> dict[st
     generator = np.random.default_rng(0)
     count = len(data.rows["test"])
     ranked = {
-        name: [
-            (RankedScores.of(labels[task], scores[task]), labels[task]) for scores in found["scores"] for task in labels
-        ]
+        name: [RankedScores.of(labels[task], scores[task]) for scores in found["scores"] for task in labels]
         for name, found in judged.items()
     }
     drawn: dict[str, list[float]] = {name: [] for name in judged}
@@ -246,7 +244,9 @@ def differences(judged: dict[str, dict[str, Any]], data: RankingData) -> dict[st
         weights = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)  # [N]
         for name, parts in ranked.items():
             areas = [
-                area_under_roc(scores.cumulate(weights), scores.cumulate(weights * truth)) for scores, truth in parts
+                area_under_roc(scores.cumulate(drawn_of), scores.cumulate(drawn_of * scores.labels))
+                for scores in parts
+                for drawn_of in (weights[scores.order],)
             ]
             drawn[name].append(float(np.mean(areas)))
     found = {}
