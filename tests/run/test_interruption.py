@@ -27,8 +27,9 @@ def without_time(directory: Path) -> dict[str, Any]:
     """Metrics without what a clock decides."""
     plain: dict[str, Any] = json.loads((directory / "metrics.json").read_text())
     plain.pop("timing")
-    for details in plain["retrieval"]["baseline_details"].values():
-        details.pop("seconds")
+    for part in ("retrieval", "ranking"):
+        for details in plain[part]["baseline_details"].values():
+            details.pop("seconds")
     return plain
 
 

@@ -126,7 +126,7 @@ def test_without_content_cold_items_are_not_found(artifacts: Path, tmp_path: Pat
         ("retriever.item_tower.experts=2", True),
         ("training.retriever[0].loss.exclude_seen=false", False),
         ("training.retriever[0].average=null", False),
-        ("modalities={}", True),
+        ("retriever.item_tower.features=[genres, year]", True),
         ("features=[]", True),
     ],
 )
