@@ -28,7 +28,7 @@ def without_time(directory: Path) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads((directory / "metrics.json").read_text())
     plain.pop("timing")
     for part in ("retrieval", "ranking"):
-        for details in plain[part]["baseline_details"].values():
+        for details in plain.get(part, {}).get("baseline_details", {}).values():
             details.pop("seconds")
     return plain
 
