@@ -1,5 +1,6 @@
 """The item tower: cold items by content, id dropout, one vector wherever an item appears."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,17 @@ def test_the_temperature_of_the_first_form_is_that_of_the_gate() -> None:
     assert old == validate(ItemTowerConfig, {"gate": {"kind": "dense", "temperature": 0.5}})
     with pytest.raises(ConfigError, match="temperature: the gate has its own; write gate"):
         validate(ItemTowerConfig, {"temperature": 0.5, "gate": {"kind": "top_k"}})
+
+
+def test_a_model_that_was_saved_in_the_first_form_is_read(tmp_path: Path) -> None:
+    model = retriever("dense mixture", gate={"kind": "dense", "temperature": 0.6})
+    save_retriever(tmp_path, model)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    first = ("use_id", "features", "fusion", "experts", "expert_hidden", "dropout", "id_dropout")
+    tower = {name: value for name, value in saved["config"]["item_tower"].items() if name in first}
+    saved["config"]["item_tower"] = tower | {"temperature": 0.6}
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    torch.testing.assert_close(load_retriever(tmp_path).encode_items(), model.encode_items(), rtol=0, atol=0)
 
 
 def test_what_cannot_be_is_refused() -> None:
