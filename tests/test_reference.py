@@ -71,6 +71,9 @@ def base_recipe(section, key) -> dict:
     for part, otherwise in (("expert", "mlp"), ("gate", "dense")):
         if section.name.startswith(f"ranker.{part}."):
             recipe["ranker"][part] = {"kind": chosen(f"ranker.{part}", implementations(part), otherwise)}
+    tower = "retriever.item_tower.gate"
+    if section.name.startswith(f"{tower}."):
+        recipe["retriever"]["item_tower"] = {"gate": {"kind": chosen(tower, implementations("gate"), "dense")}}
     if key.path == "retriever":
         del recipe["retriever"]
     return recipe

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -29,9 +29,11 @@ from moerec.dataset.schema import FIRST_ITEM, UNKNOWN
 from moerec.devices import choose_device
 from moerec.errors import CheckpointError, ConfigError, MoerecError
 from moerec.files import atomic_directory, write_json
+from moerec.models.new_items import with_new_items
 from moerec.models.roles import Retriever
 from moerec.models.saved import load_retriever, save_retriever
 from moerec.models.saved_files import CONFIG, read_json, read_table
+from moerec.new_items import ItemModality, encode_new_items, read_new_items
 from moerec.ranking_model import FOLDER as RANKER
 from moerec.ranking_model import RankingModel
 from moerec.second_stage import (
@@ -46,7 +48,7 @@ from moerec.second_stage import (
 logger = logging.getLogger(__name__)
 
 ITEMS, HISTORIES, FEATURE_STATE = "items.parquet", "histories.parquet", "feature_state.json"
-SPLIT, SECOND_STAGE = "split.json", "second_stage.json"
+SPLIT, SECOND_STAGE, MODALITIES = "split.json", "second_stage.json", "modalities.json"
 RECOMMENDATION_COLUMNS = {"user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int32}
 
 
@@ -68,6 +70,8 @@ class Recommender:
     """How candidates are ranked again, where both stages were judged together."""
     split: FittedSplit | None = None
     """The split that the retriever was fitted on, where it is known; a ranker must be of the same."""
+    modalities: Mapping[str, ItemModality] = field(default_factory=dict)
+    """How the vectors of the items' texts and pictures were made, by name."""
     users_per_batch: int = 256
     """Users that are scored at once."""
     scores_in_memory: int = 2**24
@@ -83,7 +87,12 @@ class Recommender:
 
     @classmethod
     def from_dataset(
-        cls, model: Retriever, dataset: Dataset, feature_state: dict[str, Any] | None = None, split: str | None = None
+        cls,
+        model: Retriever,
+        dataset: Dataset,
+        feature_state: dict[str, Any] | None = None,
+        split: str | None = None,
+        modalities: Mapping[str, ItemModality] | None = None,
     ) -> Recommender:
         """A recommender that knows every event of a data set, whatever part of a split it is in.
 
@@ -92,6 +101,7 @@ class Recommender:
             dataset: the data set.
             feature_state: what was fitted to make the item features.
             split: name of the split that the model was fitted on.
+            modalities: how the items' vectors were made, by name.
         """
         histories = (
             dataset.events.group_by("user", maintain_order=True)
@@ -99,7 +109,14 @@ class Recommender:
             .select(pl.Series("user_id", dataset.users["user_id"]), "items")
         )
         fitted = None if split is None else FittedSplit.of(dataset, split)
-        return cls(model.eval(), dataset.items.drop("item", strict=False), histories, feature_state or {}, split=fitted)
+        return cls(
+            model.eval(),
+            dataset.items.drop("item", strict=False),
+            histories,
+            feature_state or {},
+            split=fitted,
+            modalities=modalities or {},
+        )
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, device: str = "cpu") -> Recommender:
@@ -142,6 +159,10 @@ class Recommender:
             ranking,
             None if second is None else validate(SecondStageConfig, second, str(path / SECOND_STAGE)),
             None if split is None else validate(FittedSplit, split, str(path / SPLIT)),
+            {
+                name: validate(ItemModality, values, f"{path / MODALITIES}: {name}")
+                for name, values in (read_json(path / MODALITIES) or {}).items()
+            },
         )
 
     def save_pretrained(self, directory: str | Path, *, card: str = "", histories: bool = True) -> None:
@@ -159,6 +180,9 @@ class Recommender:
                 self.histories.write_parquet(temporary / HISTORIES)
             if self.feature_state:
                 write_json(temporary / FEATURE_STATE, self.feature_state)
+            if self.modalities:
+                made_by = {name: modality.model_dump(mode="json") for name, modality in self.modalities.items()}
+                write_json(temporary / MODALITIES, made_by)
             if self.split is not None:
                 write_json(temporary / SPLIT, self.split.model_dump(mode="json"))
             # The ranker's features live on the users' events, so without histories it cannot answer.
@@ -242,6 +266,49 @@ class Recommender:
         scores[:, :FIRST_ITEM] = -torch.inf
         scores[torch.arange(len(indices)), indices] = -torch.inf
         return self._frame(self.items["item_id"].gather(indices.numpy() - FIRST_ITEM).to_list(), scores, k)
+
+    def add_items(
+        self, items: Any, *, vectors: Mapping[str, Any] | None = None, cache: str | Path | None = None
+    ) -> Recommender:
+        """A recommender that knows further items, by their content; without training, and the given one stays as it is.
+
+        A new item is recommended, similar to others, and counts in histories. It has no id vector until a model is
+        trained with its events.
+
+        Args:
+            items: a pandas, Polars or Arrow table with item_id and the columns that the item features and texts are
+                read from; null where nothing is known. Further columns are kept in the catalogue.
+            vectors: per modality a matrix with a row for each item, instead of what its encoder would make; a row of
+                NaN where there is no vector.
+            cache: folder of encoded vectors and fetched pictures, such as `artifacts/vectors`; nothing is kept without.
+
+        Returns:
+            another recommender; `save_pretrained` writes it with its new items.
+
+        Raises:
+            MoerecError: an id is missing, stands twice or is known, a column, an encoder or vectors are missing or do
+                not fit, or the recommender ranks in two stages.
+        """
+        if self.ranking is not None:
+            raise MoerecError(
+                "add_items: the ranker's features are made for the items it was trained on; write "
+                "recommender.without_ranking().add_items(...) for lists of the retriever"
+            )
+        rows, tower = read_new_items(items, self.items), self.model.item_tower
+        if rows.is_empty():
+            return self
+        if tower.inputs is None:
+            raise MoerecError("add_items: the model knows items by their ids alone; train one with features or texts")
+        folder = None if cache is None else Path(cache)
+        inputs = encode_new_items(
+            rows, tower.specs, tower.sizes, self.feature_state, self.modalities, vectors or {}, folder
+        )
+        model = with_new_items(self.model, rows.height, inputs.columns, inputs.present)
+        return replace(self, model=model, items=pl.concat([self.items, rows], how="diagonal"))
+
+    def without_ranking(self) -> Recommender:
+        """The first stage alone: lists in the retriever's own order."""
+        return replace(self, ranking=None, second_stage=None)
 
     def expert_weights(self, items: Any) -> list[list[float]]:
         """The gate's weight of each expert for items; empty lists for a model without a mixture."""

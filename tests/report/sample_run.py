@@ -55,7 +55,9 @@ def slices_of(hit_rate: float) -> dict[str, dict[str, float]]:
     factors = {
         "head": (612, 1.3),
         "tail": (314, 0.48),
-        "cold": (17, 0.28),
+        "new items": (17, 0.28),
+        "known users": (943, 1.0),
+        "new users": (0, 1.0),
         "short history": (318, 1.2),
         "medium history": (311, 1.0),
         "long history": (314, 0.8),
@@ -134,7 +136,7 @@ def metrics(hit_rate: float = 0.209) -> dict[str, Any]:
             "max_over_mean_load": 1.52,
             "dead": 0,
             "by_group": {
-                "columns": ["all", "head", "tail", "cold"],
+                "columns": ["all", "head", "tail", "new"],
                 "rows": [
                     [0.31, 0.39, 0.27, 0.08],
                     [0.27, 0.30, 0.25, 0.12],
@@ -146,7 +148,7 @@ def metrics(hit_rate: float = 0.209) -> dict[str, Any]:
                 "names": ["id", "text", "genres"],
                 "mean_weight": [0.52, 0.33, 0.15],
                 "by_group": {
-                    "columns": ["all", "head", "tail", "cold"],
+                    "columns": ["all", "head", "tail", "new"],
                     "rows": [[0.52, 0.66, 0.45, 0.02], [0.33, 0.22, 0.38, 0.71], [0.15, 0.12, 0.17, 0.27]],
                 },
             },

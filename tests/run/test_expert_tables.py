@@ -42,7 +42,7 @@ def test_the_item_tower_has_a_column_for_each_group_of_items():
     text = shown(expert_tables(METRICS))
     assert text.startswith("item tower, over all items and by group: 4 experts, equal share 0.250, entropy 1.020")
     assert next(line for line in text.splitlines() if "weight" in line and "load" in line).split() == [
-        "expert", "weight", "load", "head", "tail", "cold",
+        "expert", "weight", "load", "head", "tail", "new",
     ]  # fmt: skip
     assert row_of(text, "expert 4")[-3:] == ["0.120", "0.210", "0.490"]
 

@@ -84,8 +84,8 @@ def test_metrics_of_the_model_have_intervals_slices_and_lists(whole: Path) -> No
         if "@" in name:
             assert_fraction(value)
     assert {"coverage@10", "novelty@10", "gini@10"} <= set(retrieval["beyond"])
-    assert {"head", "tail", "cold"} <= set(retrieval["slices"])
-    assert sum(retrieval["slices"][name]["cases"] for name in ("head", "tail", "cold")) == 60
+    assert {"head", "tail", "new items", "known users", "new users"} <= set(retrieval["slices"])
+    assert sum(retrieval["slices"][name]["cases"] for name in ("head", "tail", "new items")) == 60
     for values in retrieval["slices"].values():
         assert values["cases"] >= 0
         assert {"hr@10", "ndcg@10"} <= set(values) or values["cases"] == 0
@@ -99,6 +99,8 @@ def test_metrics_of_every_baseline_stand_beside_it(whole: Path) -> None:
         assert set(retrieval["baselines"][kind]) == set(retrieval["test"])
         assert details["trials"] == (1 if kind == "popularity" else 2)
         assert isinstance(details["config"], dict)
+        cases = {name: values["cases"] for name, values in retrieval["slices"].items()}
+        assert {name: values["cases"] for name, values in details["slices"].items()} == cases
         assert {"valid", "intervals", "slices", "beyond"} <= set(details)
         against = details["against_model"]
         assert against["metric"] == "ndcg@10"

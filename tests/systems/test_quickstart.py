@@ -57,7 +57,7 @@ def test_the_model_finds_what_is_planted(twin: Path) -> None:
     against = retrieval["baseline_details"]["popularity"]["against_model"]
     assert against["p_value"] < 0.01
     assert against["interval"][0] > 0.2
-    cold = retrieval["slices"]["cold"]
+    cold = retrieval["slices"]["new items"]
     assert cold["cases"] > 5
     assert cold["hr@10"] > 10 / 210, "content speaks for items that were never trained on"
 
@@ -71,7 +71,7 @@ def test_the_report_stands_alone(twin: Path) -> None:
     assert "<script" not in page
     shown = page.lower()
     assert f"{read(twin)['retrieval']['test']['ndcg@10']:.3f}" in shown
-    for words in ("quickstart-debug", "item transitions", "expert 1", "cold"):
+    for words in ("quickstart-debug", "item transitions", "expert 1", "new items"):
         assert words in shown
 
 
@@ -109,9 +109,9 @@ def test_without_chains_nothing_finds_chains(twin: Path, artifacts: Path, tmp_pa
 def test_without_content_cold_items_are_not_found(artifacts: Path, tmp_path: Path) -> None:
     """Many cold items, so that the slice has many cases; with and without anything but ids."""
     data = ["dataset.users=600", "dataset.cold_items=0.15", "baselines.kinds=[]"]
-    found = read(do(artifacts, tmp_path / "content", *data))["retrieval"]["slices"]["cold"]
+    found = read(do(artifacts, tmp_path / "content", *data))["retrieval"]["slices"]["new items"]
     blind = read(do(artifacts, tmp_path / "ids", *data, "retriever.item_tower.features=[]"))["retrieval"]["slices"][
-        "cold"
+        "new items"
     ]
     assert found["cases"] == blind["cases"] > 100
     assert found["ndcg@10"] > 2 * blind["ndcg@10"]

@@ -1,6 +1,6 @@
-"""Metrics of groups of targets: popular and rare items, cold ones, short and long histories.
+"""Metrics of groups of targets: popular, rare and new items, known and new users, short and long histories.
 
-Shape letters: C cases, K targets of all cases together.
+Shape letters: C cases, K targets of all cases together, U users.
 """
 
 from __future__ import annotations
@@ -36,23 +36,38 @@ def head_items(train_counts: NDArray[np.integer], head_share: float = 0.5) -> Ch
 
 
 def slice_targets(
-    cases: EvaluationCases, train_counts: NDArray[np.integer], head_share: float = 0.5
+    cases: EvaluationCases,
+    train_counts: NDArray[np.integer],
+    user_train_counts: NDArray[np.integer],
+    head_share: float = 0.5,
 ) -> dict[str, Chosen]:
     """Which targets belong to which slice, {name: [K] bool}.
 
-    `head`, `tail` and `cold` split the targets by item: the popular ones of `head_items`, the other trained
-    ones, those without a train event. `short history`, `medium history` and `long history` split the cases into
-    thirds by length; equal lengths stay together, so the thirds may differ in size.
+    `head`, `tail` and `new items` split the targets by item: the popular ones of `head_items`, the other trained
+    ones, those without a train event. `known users`, `new users` and `users without history` split the cases by user:
+    a new one has no train event, and what the model sees of him are events after the train part. `short history`,
+    `medium history` and `long history` split the cases into thirds by length; equal lengths stay together, so the
+    thirds may differ in size.
+
+    Args:
+        cases: the cases.
+        train_counts: [num_indices] train events of each item.
+        user_train_counts: [U] train events of each user.
+        head_share: share of the train events that the head items have.
     """
     head = head_items(train_counts, head_share)[cases.target_items]
-    cold = np.asarray(train_counts)[cases.target_items] == 0
+    new = np.asarray(train_counts)[cases.target_items] == 0
+    known = (np.asarray(user_train_counts)[cases.users] > 0)[cases.target_cases]
     lengths = cases.history_lengths
     low, high = np.quantile(lengths, [1 / 3, 2 / 3], method="inverted_cdf")
     length = lengths[cases.target_cases]
     return {
         "head": head,
-        "tail": ~head & ~cold,
-        "cold": cold,
+        "tail": ~head & ~new,
+        "new items": new,
+        "known users": known,
+        "new users": ~known & (length > 0),
+        "users without history": ~known & (length == 0),
         "short history": length <= low,
         "medium history": (length > low) & (length <= high),
         "long history": length > high,

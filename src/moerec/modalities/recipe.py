@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from moerec.config import Config
 from moerec.errors import ConfigError, DatasetError
 from moerec.files import fingerprint, sha256_of_file
+from moerec.modalities.cache import Vectors
 from moerec.modalities.cells import require_columns, single_values
 from moerec.modalities.encode import TextEncoderConfig, encode_texts
 from moerec.modalities.encoders import Progress
@@ -27,6 +28,9 @@ from moerec.modalities.image_encoders import ImageEncoderConfig, encode_images
 from moerec.modalities.images import Location, by_cell, by_item_id, fetch_locations
 from moerec.modalities.store import ModalityStore, catalogue_ids, store_from_rows
 from moerec.modalities.text import TextConfig, compose_texts
+
+Encoded = tuple[Vectors, list[str | None]]
+"""A vector for each item, [n, D], and why it has none; None where it has one."""
 
 
 class TextModalityConfig(TextConfig):
@@ -58,13 +62,18 @@ class TextModalityConfig(TextConfig):
             DatasetError: no item has a text, or the table is not in order.
         """
         item_ids = catalogue_ids(items)
+        vectors, reasons = self.encode(items, cache, progress)
+        metadata = {"encoder": self.encoder.name, "inputs": self.inputs()}
+        return store_from_rows(vectors, reasons, item_ids, metadata)
+
+    def encode(self, items: pl.DataFrame, cache: Path, progress: Progress | None = None) -> Encoded:
+        """The vectors of any items, and why one has none; see `build`."""
         texts = compose_texts(items, self)
         reasons = ["no text" if text is None else None for text in texts.to_list()]
         encoded = encode_texts(texts.drop_nulls().to_list(), self.encoder, cache, progress)
-        vectors = np.zeros((len(item_ids), encoded.shape[1]), np.float32)
+        vectors = np.zeros((items.height, encoded.shape[1]), np.float32)
         vectors[texts.is_not_null().to_numpy()] = encoded
-        metadata = {"encoder": self.encoder.name, "inputs": self.inputs()}
-        return store_from_rows(vectors, reasons, item_ids, metadata)
+        return vectors, reasons
 
 
 class ImageModalityConfig(Config):
@@ -115,10 +124,15 @@ class ImageModalityConfig(Config):
             DatasetError: no item has a picture, or the table is not in order.
         """
         item_ids = catalogue_ids(items)
-        locations = fetch_locations(self._locations(items, item_ids), cache / "fetched", self.fetch, progress)
-        vectors, reasons = encode_images(locations, self.encoder, cache, progress)
+        vectors, reasons = self.encode(items, cache, progress)
         metadata = {"encoder": self.encoder.name, "inputs": self.inputs()}
         return store_from_rows(vectors, reasons, item_ids, metadata)
+
+    def encode(self, items: pl.DataFrame, cache: Path, progress: Progress | None = None) -> Encoded:
+        """The vectors of any items, and why one has none; see `build`."""
+        places = self._locations(items, catalogue_ids(items))
+        locations = fetch_locations(places, cache / "fetched", self.fetch, progress)
+        return encode_images(locations, self.encoder, cache, progress)
 
     def _locations(self, items: pl.DataFrame, item_ids: list[str]) -> list[Location]:
         folder = None if self.folder is None else self.folder.expanduser()

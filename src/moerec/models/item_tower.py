@@ -5,16 +5,19 @@ Shape letters: N items, F inputs, E experts, D width.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
 
-from moerec.config import Config
+from moerec.config import Config, Discovered
 from moerec.dataset.schema import UNKNOWN
 from moerec.errors import ConfigError
-from moerec.nn.fusion import MixtureFusion, SumFusion
+from moerec.nn.fusion import ConcatFusion, Fusion, GatedFusion, InputGate, MixtureFusion, SENetFusion
+from moerec.nn.gates import DenseGateConfig, GateConfig
+from moerec.nn.gating import Gating
 from moerec.nn.inputs import FeatureInputs, FeatureTable
 
 
@@ -25,23 +28,46 @@ class ItemTowerConfig(Config):
     """Give each item of the train split a vector of its own; without it items are known by content alone."""
     features: tuple[str, ...] | None = None
     """Names of the item features to read; all features of the recipe by default, [] for none."""
-    fusion: Literal["sum", "mixture"] = "mixture"
-    """sum: add the inputs; mixture: add a gated mixture of experts over all inputs to the sum."""
+    fusion: Literal["sum", "concat", "senet", "gated", "mixture"] = "mixture"
+    """sum: add the inputs; concat: a linear layer over all of them; senet: weigh each by squeeze and excitation, then
+    add; gated: weigh each by a gate that reads all, then add; mixture: add a gated mixture of experts over all inputs
+    to the sum."""
+    senet_hidden: int = Field(default=8, ge=1)
+    """Hidden width of the excitation of `senet`."""
+    input_gate: InputGate = "sigmoid"
+    """Of `gated`: sigmoid lets each input count by itself, softmax makes them compete."""
     experts: int = Field(default=4, ge=2)
     """Number of experts of the mixture."""
     expert_hidden: int = Field(default=64, ge=1)
     """Hidden width of each expert."""
-    temperature: float = Field(default=1.0, gt=0)
-    """Temperature of the gate; lower is sharper."""
+    gate: Annotated[SerializeAsAny[GateConfig], Discovered("gate", "retriever.item_tower.gate")] = DenseGateConfig()
+    """How the mixture weighs its experts, and how their use is kept even over the catalogue."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout inside the experts."""
     id_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of items whose id is hidden in a training step, so that content learns to speak for cold items."""
+    id_dropout_anneal: bool = False
+    """Let `id_dropout` fall linearly to 0 over the updates of each stage; no other dropout changes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_first_form(cls, values: Any) -> Any:
+        """The first form had one kind of gate, whose temperature stood here."""
+        if not isinstance(values, Mapping) or "temperature" not in values:
+            return values
+        if "gate" in values:
+            raise ValueError("temperature: the gate has its own; write gate: {kind: ..., temperature: ...}")
+        rest = {name: value for name, value in values.items() if name != "temperature"}
+        return {**rest, "gate": {"kind": "dense", "temperature": values["temperature"]}}
 
     @model_validator(mode="after")
     def _check(self) -> ItemTowerConfig:
         if not self.use_id and self.features == ():
             raise ValueError("an item needs an id or a feature; set use_id: true or name features")
+        if self.fusion == "mixture" and self.gate.kept is not None and self.gate.kept > self.experts:
+            raise ValueError(f"gate.k: {self.gate.kept}, but there are only {self.experts} experts; lower k")
+        if self.id_dropout_anneal and not (self.use_id and self.id_dropout):
+            raise ValueError("id_dropout_anneal: there is no id dropout to anneal; set id_dropout, or leave this out")
         return self
 
 
@@ -50,6 +76,8 @@ class ItemTower(nn.Module):
 
     trained: Tensor
     """[num_indices] bool."""
+    id_dropout: Tensor
+    """The share of ids that is hidden now; `id_dropout` of the configuration, or less while it is annealed."""
 
     def __init__(self, config: ItemTowerConfig, width: int, trained: Tensor, table: FeatureTable | None) -> None:
         super().__init__()
@@ -73,11 +101,9 @@ class ItemTower(nn.Module):
         count = int(config.use_id) + len(self.specs)
         if count == 0:
             raise ConfigError("item tower: there is neither an id nor a feature; set use_id: true or add features")
-        self.fusion: SumFusion | MixtureFusion = SumFusion()
-        if config.fusion == "mixture" and count > 1:
-            self.fusion = MixtureFusion(
-                count, width, config.experts, config.expert_hidden, config.dropout, config.temperature
-            )
+        self.fusion = _fusion(config, count, width)
+        # A tensor, so that an annealed share is no new constant of a compiled model.
+        self.register_buffer("id_dropout", torch.tensor(config.id_dropout), persistent=False)
 
     @property
     def table(self) -> FeatureTable | None:
@@ -99,7 +125,11 @@ class ItemTower(nn.Module):
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         """Vectors [N, D] of item indices [N]; of the whole index when None."""
-        return self.fusion(self.embed(items))
+        return self.forward_with_gate(items)[0]
+
+    def forward_with_gate(self, items: Tensor | None = None) -> tuple[Tensor, Gating | None]:
+        """What `forward` gives, and what the gate of experts said meanwhile; None without experts."""
+        return self.fusion.forward_with_gate(self.embed(items))
 
     def embed(self, items: Tensor | None = None) -> Tensor:
         """The inputs [N, F, D] before fusion."""
@@ -109,7 +139,7 @@ class ItemTower(nn.Module):
         if self.config.use_id:
             ids = torch.where(self.trained[items], items, UNKNOWN)  # [N]
             if self.training and self.config.id_dropout and self.inputs is not None:
-                hidden = torch.rand(len(items), device=items.device) < self.config.id_dropout  # [N]
+                hidden = torch.rand(len(items), device=items.device) < self.id_dropout  # [N]
                 ids = torch.where(hidden, UNKNOWN, ids)
             parts.append(self.id_embedding(ids).unsqueeze(1))  # [N, 1, D]
         if self.inputs is not None:
@@ -123,8 +153,29 @@ class ItemTower(nn.Module):
         return torch.cat(parts, dim=1)
 
     def gate_weights(self, items: Tensor | None = None) -> Tensor | None:
-        """The experts' weights [N, E], or None when the fusion has no gate."""
-        return self.fusion.gate_weights(self.embed(items)) if isinstance(self.fusion, MixtureFusion) else None
+        """The experts' weights [N, E], or None when the fusion has no experts."""
+        return self.fusion.expert_weights(self.embed(items))
+
+    def input_weights(self, items: Tensor | None = None) -> Tensor | None:
+        """How much each input counts, [N, F], or None when the fusion weighs them all alike."""
+        return self.fusion.input_weights(self.embed(items))
+
+
+def _fusion(config: ItemTowerConfig, inputs: int, width: int) -> Fusion:
+    """The fusion of so many inputs; a single one is left as it is."""
+    if inputs == 1:
+        return Fusion()
+    match config.fusion:
+        case "sum":
+            return Fusion()
+        case "concat":
+            return ConcatFusion(inputs, width)
+        case "senet":
+            return SENetFusion(inputs, config.senet_hidden)
+        case "gated":
+            return GatedFusion(inputs, width, config.input_gate)
+        case "mixture":
+            return MixtureFusion(inputs, width, config.experts, config.expert_hidden, config.dropout, config.gate)
 
 
 def _chosen(table: FeatureTable | None, names: tuple[str, ...] | None) -> FeatureTable | None:

@@ -73,7 +73,14 @@ class Retriever(nn.Module, Scorer):
 
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Vectors [N, D] of item indices [N]; of the whole index when None."""
-        return self.item_tower(items)
+        return self.encode_items_with_gate(items)[0]
+
+    def encode_items_with_gate(self, items: Tensor | None = None) -> tuple[Tensor, Gating | None]:
+        """What `encode_items` gives, and what the item tower's gate said meanwhile; None without experts.
+
+        Training and everything else ask here: a model that makes items in another way overrides this.
+        """
+        return self.item_tower.forward_with_gate(items)
 
     @abstractmethod
     def encode_padded(self, items: Tensor, lengths: Tensor, item_vectors: Tensor | None = None) -> Tensor:

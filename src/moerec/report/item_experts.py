@@ -1,4 +1,4 @@
-"""The section on the experts of the item tower: how the gate uses them, and for which items."""
+"""The section on the gate of the item tower: how it weighs the experts or the inputs, and for which items."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from moerec.report.mixture import Fault, Mixture, mixture, numbered, vector
 from moerec.report.plots import Bar, bar_chart
 
 REMEDIES: Mapping[Fault, str] = {
-    "uniform": "Lower retriever.item_tower.temperature for a sharper gate.",
-    "collapsed": "Raise retriever.item_tower.temperature, or lower retriever.item_tower.experts.",
-    "dead": "Lower retriever.item_tower.experts, or raise retriever.item_tower.temperature.",
+    "uniform": "Lower retriever.item_tower.gate.temperature for a sharper gate, or keep few by gate.kind: top_k.",
+    "collapsed": "Balance it by retriever.item_tower.gate.balance, or raise retriever.item_tower.gate.temperature.",
+    "dead": "Balance it by retriever.item_tower.gate.balance, or lower retriever.item_tower.experts.",
 }
 """What to try."""
 
 
 def item_experts(metrics: Mapping[str, Any]) -> Block | None:
-    """Use of the experts and weights of the inputs; None for a model without both."""
+    """Use of the experts or weights of the inputs; None for a model that weighs neither."""
     recorded = part(metrics, "experts")
     found, inputs = mixture(recorded), part(recorded, "inputs")
     input_groups = part(inputs, "by_group") or inputs
@@ -42,19 +42,28 @@ def item_experts(metrics: Mapping[str, Any]) -> Block | None:
             notices.append(f"The weights by group hold {len(_rows(groups))} rows for {len(names)} {what}s: not shown.")
     if not figures:
         return None
-    reading = (
-        "How to read it: the gate gives every item a weight for each expert, and an item's weights sum to one. Mean "
-        "weight is their average over the items, load the share of items for which the expert weighs most; an equal "
-        "share would end at the dashed line."
-    )
     texts = [found.statement] if found.statement and not found.problem else []
     return Block(
         "experts",
-        "Experts",
-        texts=[*texts, reading] if found.names else [],
+        "Experts" if found.names else "Inputs of an item",
+        texts=[*texts, _reading(found) if found.names else _INPUT_READING],
         notices=notices,
         tables=[_table(recorded, found)] if found.names else [],
         figures=figures,
+    )
+
+
+_INPUT_READING = (
+    "How to read it: the item tower gives every item a weight for each of its inputs, with which the input's vector is "
+    "multiplied before all are added. 1 leaves an input as it is, 0 silences it."
+)
+
+
+def _reading(found: Mixture) -> str:
+    load = "its share of the places" if found.selects else "the share of items for which the expert weighs most"
+    return (
+        "How to read it: the gate gives every item a weight for each expert, and an item's weights sum to one. Mean "
+        f"weight is their average over the items, load {load}; an equal share would end at the dashed line."
     )
 
 

@@ -11,6 +11,7 @@ from moerec.report.labels import (
     MISSING,
     count,
     interval,
+    listed,
     metric,
     metric_label,
     number,
@@ -208,7 +209,7 @@ def _everything(finding: Finding) -> Folded:
 
 
 def slices(finding: Finding) -> Block | None:
-    """Head, tail, cold items and history lengths, for the model and the best baseline."""
+    """Popular, rare and new items, known and new users, and history lengths, for the model and the best baseline."""
     model, best = finding.model, finding.best_baseline
     rival = best if best is not None and best.slices else None
     if not model.slices:
@@ -217,9 +218,10 @@ def slices(finding: Finding) -> Block | None:
     measures = [key for key in ("hr@10", "ndcg@10") if any(key in values for values in model.slices.values())]
     shown = [model, rival] if rival is not None else [model]
     columns += [Column(metric_label(key), system.name) for system in shown for key in measures]
+    filled = [name for name, values in model.slices.items() if values.get("cases") != 0]
     rows = []
-    for name, values in model.slices.items():
-        cases = values.get("cases")
+    for name in filled:
+        cases = model.slices[name].get("cases")
         cells = [Cell(count(cases), "few" if cases is not None and cases < _FEW_CASES else "")]
         for system in shown:
             for key in measures:
@@ -228,25 +230,28 @@ def slices(finding: Finding) -> Block | None:
                 cells.append(Cell(number(value), best=_is_best(value, found)))
         rows.append(Row(plain(name), cells))
     table = Table("Test results by kind of case (full ranking); the better in bold.", "Slice", columns, rows)
-    chart = _slice_figure(shown, measures)
+    chart = _slice_figure(shown, measures, filled)
+    empty = [plain(name) for name in model.slices if name not in filled]
     return Block(
         "slices",
         "Where it works, and where not",
         texts=[
-            "Head: the held-out item is one of the most popular; cold: it was never seen in training; tail: all "
-            "between. Short, medium and long history are the thirds of the cases by length. Slices of fewer than "
-            f"{_FEW_CASES} cases are marked “few”: read them as anecdotes."
+            "Head: the held-out item is one of the most popular; new items: it has no event in training and is known "
+            "by its content alone; tail: all between. New users have no event in training and are known by what they "
+            "did between training and test; users without history by nothing. Short, medium and long history are the "
+            f"thirds of the cases by length. Slices of fewer than {_FEW_CASES} cases are marked “few”: read them as "
+            "anecdotes." + (f" This split has no case of: {listed(empty)}." if empty else "")
         ],
         tables=[table],
         figures=[chart] if chart is not None else [],
     )
 
 
-def _slice_figure(shown: Sequence[System], measures: Sequence[str]) -> Figure | None:
+def _slice_figure(shown: Sequence[System], measures: Sequence[str], names: Sequence[str]) -> Figure | None:
     if "hr@10" not in measures:
         return None
     estimates = []
-    for name in shown[0].slices:
+    for name in names:
         for series, system in enumerate(shown):
             values = system.slices.get(name, {})
             share = values.get("hr@10")

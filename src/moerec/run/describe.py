@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from moerec.config import kind_of
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.schema import FIRST_ITEM, PADDING
 from moerec.evaluation.evaluate import EvaluationResult
@@ -71,24 +73,42 @@ def tie_share(dataset: Dataset) -> float:
 
 
 def describe_experts(model: Retriever, train_counts: np.ndarray[Any, Any]) -> dict[str, Any] | None:
-    """How the item tower's experts are used, over the catalogue and over its head, tail and cold items."""
+    """How the item tower weighs its experts, or its inputs, over the catalogue and its popular, rare and new items.
+
+    None for a tower that weighs neither.
+    """
+    tower = model.item_tower
     with torch.no_grad():
-        weights = model.item_tower.gate_weights()
-    if weights is None:
-        return None
-    weights = weights.cpu()[FIRST_ITEM:]  # [items, E]
-    names = [f"expert {number + 1}" for number in range(weights.shape[1])]
+        weights, inputs = tower.gate_weights(), tower.input_weights()
     head = torch.from_numpy(head_items(train_counts))[FIRST_ITEM:]
-    cold = torch.from_numpy(np.asarray(train_counts) == 0)[FIRST_ITEM:]
-    groups = {"all": torch.ones_like(head), "head": head, "tail": ~head & ~cold, "cold": cold}
+    new = torch.from_numpy(np.asarray(train_counts) == 0)[FIRST_ITEM:]
+    groups = {"all": torch.ones_like(head), "head": head, "tail": ~head & ~new, "new": new}
     groups = {name: chosen for name, chosen in groups.items() if bool(chosen.any())}
-    rows = torch.stack([weights[chosen].mean(0) for chosen in groups.values()], dim=1)  # [E, groups]
-    return {
-        "gate": "dense",
-        "names": names,
-        **asdict(utilisation(weights)),
-        "by_group": {"columns": list(groups), "rows": rows.tolist()},
-    }
+    if weights is not None:
+        weights = weights.cpu()[FIRST_ITEM:]  # [items, E]
+        return {
+            "gate": kind_of("gate", tower.config.gate),
+            "names": [f"expert {number + 1}" for number in range(weights.shape[1])],
+            **asdict(utilisation(weights)),
+            "by_group": _by_group(weights, groups),
+        }
+    if inputs is not None:
+        inputs = inputs.cpu()[FIRST_ITEM:]  # [items, F]
+        return {
+            "inputs": {
+                "fusion": tower.config.fusion,
+                "names": list(tower.input_names),
+                "mean_weight": inputs.mean(0).tolist(),
+                "by_group": _by_group(inputs, groups),
+            }
+        }
+    return None
+
+
+def _by_group(weights: Tensor, groups: dict[str, Tensor]) -> dict[str, Any]:
+    """Mean weights by group of items: a row for each expert or input, a column for each group."""
+    rows = torch.stack([weights[chosen].mean(0) for chosen in groups.values()], dim=1)
+    return {"columns": list(groups), "rows": rows.tolist()}
 
 
 def example_users(prepared: Prepared, result: EvaluationResult, count: int, seed: int) -> list[dict[str, Any]]:

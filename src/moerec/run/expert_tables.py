@@ -52,6 +52,9 @@ def expert_tables(metrics: Mapping[str, Any]) -> Iterator[Text | Table]:
     recorded = part(metrics, "experts")
     if (tower := mixture(recorded)).names:
         yield from _gate_table("item tower, over all items and by group", tower, part(recorded, "by_group"))
+    inputs = part(recorded, "inputs")
+    if inputs.get("by_group"):
+        yield from _input_table(inputs)
     for task, gate in task_gates(metrics).items():
         yield from _gate_table(f"task {task}", gate, {})
     below = inner_gates(metrics)
@@ -91,6 +94,18 @@ def _gate_table(what: str, gate: Mixture, groups: Mapping[str, Any]) -> Iterator
         numbers = [number(shares[place]) for place in parted]
         state = Text("dead" if name in gate.dead_names else "", style="bold red")
         table.add_row(Text(name), number(weight), Bar((weight or 0.0) / largest), number(load), *numbers, state)
+    yield table
+
+
+def _input_table(inputs: Mapping[str, Any]) -> Iterator[Text | Table]:
+    """One row for each input of the item tower: its mean weight, over all items and by group."""
+    yield Text("item tower, weight of each input over all items and by group: 1 as it is, 0 silent", style="italic")
+    groups = part(inputs, "by_group")
+    table = Table(box=SIMPLE)
+    for name in ("input", *groups["columns"]):
+        _add_column(table, name, is_number=name != "input")
+    for name, shares in zip(inputs["names"], groups["rows"], strict=True):
+        table.add_row(Text(name), *map(number, shares))
     yield table
 
 

@@ -137,10 +137,10 @@ def named_once(folder: Path | None, run: Path | None) -> Path | None:
 
 
 def inspect_experts(directory: Path) -> dict[str, Any]:
-    """How the experts of a run's item tower are used, and under `ranker` those of its ranker for each task.
+    """How the item tower of a run weighs its experts or inputs, and under `ranker` its ranker for each task.
 
     Raises:
-        MoerecError: the run is not finished, or neither model has a mixture.
+        MoerecError: the run is not finished, or neither model has a gate.
     """
     metrics = run_metrics(directory)
     experts: dict[str, Any] = dict(metrics.get("experts", {}))

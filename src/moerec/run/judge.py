@@ -50,6 +50,7 @@ class Judge:
         self.protocol: ProtocolConfig = recipe.evaluation.protocol(part)
         self.cases = cases_of(prepared.dataset, SPLIT, self.protocol)
         self.train_counts = prepared.train.counts
+        self.user_train_counts = np.diff(prepared.train.offsets)
         # Candidate lists are fixed for the test part; validation needs none.
         self.candidates = {
             name: align_candidates(prepared.dataset.candidates(name), self.cases, self.protocol.filter_seen)
@@ -68,7 +69,7 @@ class Judge:
     def summary(self, judged: Judged) -> dict[str, Any]:
         """Metrics, intervals, slices and list statistics of one model, as plain data."""
         intervals = bootstrap_intervals(judged.per_case, self._generator(), resamples=self.recipe.evaluation.resamples)
-        slices = slice_targets(self.cases, self.train_counts)
+        slices = slice_targets(self.cases, self.train_counts, self.user_train_counts)
         return {
             self.part: judged.metrics,
             "intervals": {name: list(interval) for name, interval in intervals.items()},

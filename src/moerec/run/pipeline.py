@@ -12,6 +12,7 @@ from rich.console import Console
 from moerec.artifacts import ArtifactCache
 from moerec.errors import MoerecError
 from moerec.files import write_json
+from moerec.new_items import ItemModality
 from moerec.ranking_model import RankingModel
 from moerec.recipe import Recipe, plain_recipe
 from moerec.recommender import Recommender
@@ -19,7 +20,7 @@ from moerec.report.page import write_report
 from moerec.run.card import model_card
 from moerec.run.describe import describe_dataset
 from moerec.run.folder import METRICS, MODEL, REPORT, check_out, find_run, first_difference, new_run, recipe_of
-from moerec.run.prepare import SPLIT, prepare
+from moerec.run.prepare import SPLIT, Prepared, prepare
 from moerec.run.ranking import Ranking
 from moerec.run.retrieval import Retrieval
 from moerec.run.two_stage import choose_formula, judge_two_stages, second_stage_of
@@ -78,7 +79,11 @@ def _run(recipe: Recipe, options: RunOptions, console: Console, *, judged: bool)
         None
         if first is None
         else Recommender.from_dataset(
-            first.model, prepared.dataset, prepared.column_state.model_dump(mode="json"), SPLIT
+            first.model,
+            prepared.dataset,
+            prepared.column_state.model_dump(mode="json"),
+            SPLIT,
+            _modalities(recipe, prepared),
         )
     )
     ranker = None
@@ -109,6 +114,12 @@ def _run(recipe: Recipe, options: RunOptions, console: Console, *, judged: bool)
     write_json(directory / METRICS, metrics)
     write_report(directory)
     return directory
+
+
+def _modalities(recipe: Recipe, prepared: Prepared) -> dict[str, ItemModality]:
+    """How the vectors that the model was trained on were made."""
+    made_by = {name: store.metadata["inputs"].get("encoder") for name, store in prepared.stores.items()}
+    return {name: ItemModality(settings=recipe.modalities[name], encoder=made_by[name]) for name in made_by}
 
 
 def _save(directory: Path, recommender: Recommender | None, ranker: RankingModel | None, card: str = "") -> None:

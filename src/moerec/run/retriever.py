@@ -19,7 +19,9 @@ from moerec.models.roles import Retriever
 from moerec.recipe import Recipe, TrainingConfig, plain_recipe
 from moerec.run.judge import Judge
 from moerec.run.prepare import Prepared
+from moerec.training.balance import LossFreeBalance
 from moerec.training.checkpoint import TrainingState
+from moerec.training.id_dropout import AnnealedIdDropout
 from moerec.training.logs import TrainingLog
 from moerec.training.objective import RetrievalObjective
 from moerec.training.stages import select_trainable
@@ -94,6 +96,7 @@ def train_retriever(
             keep_update=kept_updates,
         ),
         device=device,
+        hooks=(AnnealedIdDropout(), LossFreeBalance()),
     )
     state = trainer.run(resume=resume)
     return Trained(model.eval(), state)

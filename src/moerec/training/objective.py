@@ -117,9 +117,12 @@ class RetrievalObjective(Objective):
         return int((batch.positives != PADDING).sum() + (0 if batch.first is None else (batch.first != PADDING).sum()))
 
     def loss(self, stage: RetrieverStageConfig, batch: SequenceBatch) -> Tensor:
-        """Summed loss over all events with a positive, and over the first events of users, predicted from nothing."""
+        """Summed loss over all events with a positive, and over the first events of users, predicted from nothing.
+
+        What the item tower's gate adds to keep its experts in use comes on top.
+        """
         assert batch.positives is not None
-        item_vectors = self.model.encode_items()  # [num_indices, D]
+        item_vectors, gating = self.model.encode_items_with_gate()  # [num_indices, D]
         users = self.model.encode_events(batch, item_vectors)  # [T, D]
         positives = batch.positives  # [T]
         rows, places = batch.padded_index()  # [T], [T]
@@ -136,4 +139,8 @@ class RetrievalObjective(Objective):
         if stage.loss.exclude_seen:
             first_seen = batch.first_seen(len(trained))[:, trained]
             seen = SeenItems(first_seen, rows[kept], places[kept].to(torch.int16))
-        return stage.loss(users[kept], item_vectors[trained], row[positives[kept]], seen)
+        loss = stage.loss(users[kept], item_vectors[trained], row[positives[kept]], seen)
+        if gating is None or gating.balance_loss is None:
+            return loss
+        # It is a mean over the catalogue; once for each target, it weighs the same however an update is cut up.
+        return loss + self.targets(batch) * gating.balance_loss
