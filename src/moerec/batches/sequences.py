@@ -93,11 +93,15 @@ class SequenceBatch:
 
     def padded_items(self) -> Tensor:
         """The items as a block padded on the right with 0, [B, L] int64; L is at least 1."""
+        return self.padded(self.items)
+
+    def padded(self, values: Tensor) -> Tensor:
+        """One value of each event [T] as a block padded on the right with 0, [B, L]; L is at least 1."""
         rows, columns = self.padded_index()
         longest = max(1, int(self.lengths.max())) if len(self) else 1
-        padded = self.items.new_zeros(len(self), longest)  # [B, L]
-        padded[rows, columns] = self.items
-        return padded
+        block = values.new_zeros(len(self), longest)  # [B, L]
+        block[rows, columns] = values
+        return block
 
     def padded_index(self) -> tuple[Tensor, Tensor]:
         """Where each event stands in a block padded on the right.
