@@ -115,8 +115,13 @@ class SequenceBatch:
         return rows, columns
 
 
-def sequence_batch(histories: list[list[int]], device: torch.device | str = "cpu") -> SequenceBatch:
-    """A batch from plain lists of item indices, oldest first."""
+def sequence_batch(
+    histories: list[list[int]], device: torch.device | str = "cpu", times: list[list[int]] | None = None
+) -> SequenceBatch:
+    """A batch from plain lists of item indices and, where they are known, of milliseconds since 1970, oldest first."""
     lengths = torch.tensor([0, *map(len, histories)], dtype=torch.int64)
     items = torch.tensor([item for history in histories for item in history], dtype=torch.int64)
-    return SequenceBatch(items=items, offsets=lengths.cumsum(0)).to(device)
+    timestamps = None
+    if times is not None:
+        timestamps = torch.tensor([time for history in times for time in history], dtype=torch.int64)
+    return SequenceBatch(items=items, offsets=lengths.cumsum(0), timestamps=timestamps).to(device)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from moerec.models.sequence_retriever import SequenceRetriever, SequenceRetrieverConfig
 from moerec.nn.encoders import MakeBlock
-from moerec.nn.inputs import FeatureTable
 from moerec.nn.hstu import HSTUBlock
+from moerec.nn.inputs import FeatureTable
 
 
 class HSTUConfig(SequenceRetrieverConfig):

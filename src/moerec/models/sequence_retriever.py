@@ -70,7 +70,9 @@ class SequenceRetrieverConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> SequenceRetrieverConfig:
         if self.query_width % 2 and self.positions == "rope":
-            raise ValueError(f"positions: rope turns pairs of values, but a head is {self.query_width} wide; make it even")
+            raise ValueError(
+                f"positions: rope turns pairs of values, but a head is {self.query_width} wide; make it even"
+            )
         return self
 
     def options(self) -> EncoderOptions:

@@ -48,12 +48,11 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
         """[R, D] -> [S, D]."""
-        keys, values = self.key_value(x).chunk(2, dim=-1)  # [R, D] each
         queries = context.queries(self.query(context.asking(x)), self.heads)  # [B, H, Q, A]
+        keys, values = self.key_value(x).chunk(2, dim=-1)  # [R, D] each
+        keys, values = context.keys_values(keys, values, self.heads)  # [B, H, L, A] each
         bias = None if self.bias is None else self.bias(context)  # [1 or B, H, Q, L]
-        mixed = softmax_attention(
-            queries, context.keys(keys, self.heads), context.values(values, self.heads), bias, context
-        )  # [B, H, Q, A]
+        mixed = softmax_attention(queries, keys, values, bias, context)  # [B, H, Q, A]
         return self.out(context.rows(mixed))
 
 

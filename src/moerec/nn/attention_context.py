@@ -40,20 +40,16 @@ class AttentionContext:
 
     def queries(self, rows: Tensor, heads: int) -> Tensor:
         """[S, H * A] -> [B, H, Q, A]."""
-        rows = rows.unflatten(-1, (heads, -1))  # [S, H, A]
+        rows = _by_head(rows, heads)  # [S, H, A]
         if self.angles is not None:
             cosine, sine = self.angles
             rows = rotate(rows, (self._asking_angle(cosine), self._asking_angle(sine)))
         return rows.unsqueeze(2) if self.last else self._block(rows)
 
-    def keys(self, rows: Tensor, heads: int) -> Tensor:
-        """[R, H * A] -> [B, H, L, A]."""
-        rows = rows.unflatten(-1, (heads, -1))  # [R, H, A]
-        return self._block(rows if self.angles is None else rotate(rows, self.angles))
-
-    def values(self, rows: Tensor, heads: int) -> Tensor:
-        """[R, H * V] -> [B, H, L, V]."""
-        return self._block(rows.unflatten(-1, (heads, -1)))
+    def keys_values(self, keys: Tensor, values: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+        """[R, H * A] and [R, H * V] -> [B, H, L, A] and [B, H, L, V]."""
+        keys, values = _by_head(keys, heads), _by_head(values, heads)  # [R, H, A], [R, H, V]
+        return self._block(keys if self.angles is None else rotate(keys, self.angles)), self._block(values)
 
     def rows(self, mixed: Tensor) -> Tensor:
         """[B, H, Q, V] -> [S, H * V]."""
@@ -72,4 +68,10 @@ class AttentionContext:
 
     def _block(self, rows: Tensor) -> Tensor:
         """[R, H, W] -> [B, H, L, W]."""
-        return self.layout.pad(rows.flatten(1)).unflatten(-1, (rows.shape[1], -1)).transpose(1, 2)
+        block = self.layout.pad(rows.flatten(1))  # [B, L, H * W]
+        return block.view(*block.shape[:2], *rows.shape[1:]).transpose(1, 2)
+
+
+def _by_head(rows: Tensor, heads: int) -> Tensor:
+    """[R, H * W] -> [R, H, W]."""
+    return rows.view(rows.shape[0], heads, rows.shape[1] // heads)

@@ -88,9 +88,9 @@ class SequenceEncoder(nn.Module):
         return dropped
 
     def _through(self, block: nn.Module, x: Tensor, context: AttentionContext) -> Tensor:
-        if self.options.checkpoint_activations and self.training and torch.is_grad_enabled():
+        if not (self.options.checkpoint_activations and self.training and torch.is_grad_enabled()):
+            out: Tensor = block(x, context)
+        else:
             # The generator's state is kept, so dropout draws the same when the block is computed again.
-            out: Tensor = checkpoint(block, x, context, use_reentrant=False, preserve_rng_state=True)
-            return out
-        out = block(x, context)
+            out = checkpoint(block, x, context, use_reentrant=False, preserve_rng_state=True)
         return out

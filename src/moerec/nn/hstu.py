@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,21 +47,21 @@ class HSTUBlock(nn.Module):
         """[R, D] -> [S, D]."""
         gate, queries, values, keys = self._projections(self.norm(x), context)
         bias = None if self.bias is None else self.bias(context)  # [1 or B, H, Q, L]
-        asked = context.queries(queries, self.heads)  # [B, H, Q, A]
-        seen, held = context.keys(keys, self.heads), context.values(values, self.heads)  # [B, H, L, A], [B, H, L, V]
+        queries = context.queries(queries, self.heads)  # [B, H, Q, A]
+        keys, values = context.keys_values(keys, values, self.heads)  # [B, H, L, A], [B, H, L, V]
         attend = self._pointwise if self.is_pointwise else softmax_attention
-        mixed = context.rows(attend(asked, seen, held, bias, context))  # [S, H * V]
+        mixed = context.rows(attend(queries, keys, values, bias, context))  # [S, H * V]
         return context.asking(x) + self.branch(self.out(self.mixed_norm(mixed) * gate), context)
 
     def _projections(self, x: Tensor, context: AttentionContext) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gate [S, H * V], queries [S, H * A], values [R, H * V] and keys [R, H * A]."""
-        widths = (self.gate_width, self.query_width)
+        widths = [self.gate_width, self.query_width]
         if not context.last:
-            gate, queries, values, keys = F.silu(self.gate_query_value_key(x)).split(widths * 2, dim=-1)
+            gate, queries, values, keys = torch.split(F.silu(self.gate_query_value_key(x)), widths * 2, dim=-1)
             return gate, queries, values, keys
-        asking, all_rows = self.gate_query_value_key.weight.split(sum(widths))
-        gate, queries = F.silu(F.linear(context.asking(x), asking)).split(widths, dim=-1)
-        values, keys = F.silu(F.linear(x, all_rows)).split(widths, dim=-1)
+        asking, seen = self.gate_query_value_key.weight.chunk(2)
+        gate, queries = torch.split(F.silu(F.linear(context.asking(x), asking)), widths, dim=-1)
+        values, keys = torch.split(F.silu(F.linear(x, seen)), widths, dim=-1)
         return gate, queries, values, keys
 
     def _pointwise(

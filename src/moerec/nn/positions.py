@@ -33,7 +33,7 @@ def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def time_buckets(timestamps: Tensor) -> Tensor:
-    """The bucket of the time between each event and each earlier one, [B, L, L] int32.
+    """The bucket of the time between each event and each earlier one, [B, L, L] int64.
 
     Args:
         timestamps: [B, L] int64 milliseconds.
@@ -44,4 +44,4 @@ def time_buckets(timestamps: Tensor) -> Tensor:
     # Whole numbers alone: logarithms of floats would shift the edges.
     edges = (2 ** torch.arange(1, TIME_BUCKETS, device=timestamps.device) - 1) * 1000  # [K - 1] int64
     elapsed = timestamps[:, :, None] - timestamps[:, None, :]  # [B, L, L]
-    return torch.bucketize(elapsed, edges, out_int32=True, right=True)
+    return torch.bucketize(elapsed, edges, right=True)

@@ -34,7 +34,8 @@ class SequenceLayout:
         sequences = torch.arange(lengths.numel(), device=lengths.device).repeat_interleave(lengths)  # [T]
         starts = lengths.cumsum(0) - lengths  # [B]
         columns = torch.arange(sequences.numel(), device=lengths.device) - starts[sequences]  # [T]
-        return cls(lengths, longest, sequences, columns, sequences * longest + columns)
+        is_whole = sequences.numel() == lengths.numel() * longest  # all are equally long, so nothing is to be moved
+        return cls(lengths, longest, sequences, columns, None if is_whole else sequences * longest + columns)
 
     @classmethod
     def padded(cls, lengths: Tensor, longest: int) -> SequenceLayout:
