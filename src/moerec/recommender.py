@@ -30,12 +30,12 @@ from moerec.devices import choose_device
 from moerec.errors import CheckpointError, ConfigError, MoerecError
 from moerec.files import atomic_directory, write_json
 from moerec.models.new_items import with_new_items
-from moerec.models.roles import Retriever
+from moerec.models.roles import Retriever, missing_times
 from moerec.models.saved import load_retriever, save_retriever
 from moerec.models.saved_files import CONFIG, read_json, read_table
 from moerec.new_items import ItemModality, encode_new_items, read_new_items
 from moerec.ranking_model import FOLDER as RANKER
-from moerec.ranking_model import RankingModel
+from moerec.ranking_model import RankingModel, read_times
 from moerec.second_stage import (
     Request,
     SecondStageConfig,
@@ -52,6 +52,26 @@ SPLIT, SECOND_STAGE, MODALITIES = "split.json", "second_stage.json", "modalities
 RECOMMENDATION_COLUMNS = {"user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int32}
 
 
+_NO_TIMES = (
+    "recommend: this model reads when things happened (time_bias); give histories as a table with user_id, item_id "
+    "and timestamp"
+)
+
+
+@dataclass(frozen=True)
+class _Histories:
+    """Who asks, and what they have met, oldest first."""
+
+    names: list[str]
+    items: list[list[int]]
+    times: list[list[int]] | None
+    """Milliseconds since 1970; None where they are not known."""
+
+    def batch(self, some: slice, device: torch.device) -> SequenceBatch:
+        """A part of them as tensors."""
+        return sequence_batch(self.items[some], device, None if self.times is None else self.times[some])
+
+
 @dataclass(frozen=True)
 class Recommender:
     """Answers in raw ids: who should see what, and what is like what."""
@@ -61,7 +81,8 @@ class Recommender:
     items: pl.DataFrame
     """The catalogue in index order: `item_id` and the data set's columns; row 0 has index FIRST_ITEM."""
     histories: pl.DataFrame
-    """`user_id` and `items`, the list of item indices, oldest first."""
+    """`user_id` and `items`, the list of item indices, oldest first; `timestamps`, the list of milliseconds since
+    1970, where the model reads them."""
     feature_state: dict[str, Any] = field(default_factory=dict)
     """What was fitted on the train items to make the features: vocabularies, means, the split it was fitted on."""
     ranking: RankingModel | None = None
@@ -102,11 +123,19 @@ class Recommender:
             feature_state: what was fitted to make the item features.
             split: name of the split that the model was fitted on.
             modalities: how the items' vectors were made, by name.
+
+        Raises:
+            ConfigError: the model reads times and the data set has none.
         """
+        if model.reads_times and dataset.timestamps is None:
+            raise missing_times()
+        columns = [pl.col("item").alias("items")]
+        columns += [pl.col("timestamp").alias("timestamps")] if model.reads_times else []
         histories = (
             dataset.events.group_by("user", maintain_order=True)
-            .agg(pl.col("item").alias("items"))
-            .select(pl.Series("user_id", dataset.users["user_id"]), "items")
+            .agg(columns)
+            .with_columns(pl.Series("user_id", dataset.users["user_id"]))
+            .select("user_id", "items", *(["timestamps"] if model.reads_times else []))
         )
         fitted = None if split is None else FittedSplit.of(dataset, split)
         return cls(
@@ -229,9 +258,10 @@ class Recommender:
             raise MoerecError("recommend: give either users=[...] or histories=[...]")
         _check_length(k, "recommend")
         if users is not None:
-            names, sequences = self._known_histories(_user_ids(users))
+            asking = self._known_histories(_user_ids(users))
         else:
-            names, sequences = self._given_histories(histories)
+            asking = self._given_histories(histories)
+        names = asking.names
         request = self._request(names, users is not None, histories, rank, formula)
         allowed = self._allowed(candidates)  # [N]
         vectors = self._item_vectors  # [N, D]
@@ -239,7 +269,7 @@ class Recommender:
         tables = []
         for start in range(0, len(names), size):
             some = slice(start, start + size)
-            scores = self._first_stage(sequences[some], vectors, allowed, filter_seen)  # [B, N]
+            scores = self._first_stage(asking.batch(some, vectors.device), vectors, allowed, filter_seen)  # [B, N]
             if request is not None and self.ranking is not None and self.second_stage is not None:
                 asked = request.part(start, start + size)
                 scores = rank_again(self.model, self.ranking, self.second_stage, scores, asked, k, formula)
@@ -319,7 +349,7 @@ class Recommender:
 
     def history(self, user: str) -> pl.DataFrame:
         """The rows of the catalogue that a user has met, oldest first."""
-        _, (indices,) = self._known_histories(pl.Series([str(user)]))
+        (indices,) = self._known_histories(pl.Series([str(user)])).items
         places = np.array(indices, dtype=np.int64) - FIRST_ITEM
         return self.items[places]
 
@@ -359,9 +389,8 @@ class Recommender:
             )
         return request
 
-    def _first_stage(self, sequences: list[list[int]], vectors: Tensor, allowed: Tensor, filter_seen: bool) -> Tensor:
+    def _first_stage(self, batch: SequenceBatch, vectors: Tensor, allowed: Tensor, filter_seen: bool) -> Tensor:
         """Scores [B, N] of the retriever, -inf for what is not to be listed."""
-        batch: SequenceBatch = sequence_batch(sequences, vectors.device)
         with torch.no_grad():
             scores = self.model.encode_users(batch, vectors) @ vectors.T  # [B, N]
         scores.masked_fill_(~allowed, -torch.inf)
@@ -386,7 +415,7 @@ class Recommender:
         with torch.no_grad():
             return self.model.encode_items()  # [N, D]
 
-    def _known_histories(self, users: pl.Series) -> tuple[list[str], list[list[int]]]:
+    def _known_histories(self, users: pl.Series) -> _Histories:
         if self.histories.is_empty():
             raise MoerecError(
                 "recommend: this model was saved without histories; give histories=[...] instead of users"
@@ -398,11 +427,12 @@ class Recommender:
                 f"recommend: the model knows no user {', '.join(map(repr, unknown[:5]))}"
                 f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}; give their events as histories=[...]"
             )
-        return users.to_list(), self.histories["items"].gather(rows).to_list()
+        times = self.histories["timestamps"].gather(rows).to_list() if "timestamps" in self.histories.columns else None
+        return _Histories(users.to_list(), self.histories["items"].gather(rows).to_list(), times)
 
-    def _given_histories(self, histories: Any) -> tuple[list[str], list[list[int]]]:
-        lists = _as_lists(histories)
-        flat = pl.Series([item for _, items in lists for item in items], dtype=pl.String)
+    def _given_histories(self, histories: Any) -> _Histories:
+        names, ids, times = _as_lists(histories, with_times=self.model.reads_times)
+        flat = pl.Series([item for items in ids for item in items], dtype=pl.String)
         if flat.null_count():
             raise MoerecError(f"recommend: {flat.null_count()} item ids of the histories are missing; leave them out")
         found = self._look_up(flat)
@@ -415,8 +445,8 @@ class Recommender:
                 unknown[0],
             )
         indices = found.fill_null(UNKNOWN).to_list()
-        ends = np.cumsum([0, *(len(items) for _, items in lists)]).tolist()
-        return [name for name, _ in lists], [indices[a:b] for a, b in itertools.pairwise(ends)]
+        ends = np.cumsum([0, *map(len, ids)]).tolist()
+        return _Histories(names, [indices[a:b] for a, b in itertools.pairwise(ends)], times)
 
     def _allowed(self, candidates: Any) -> Tensor:
         allowed = torch.zeros(self.model.num_indices, dtype=torch.bool)
@@ -464,24 +494,40 @@ def _user_ids(users: Any) -> pl.Series:
     return ids_as_series(users, "users")
 
 
-def _as_lists(histories: Any) -> list[tuple[str, list[str]]]:
-    """Names and item ids of histories given as a mapping, a list of lists, or a frame."""
-    if isinstance(histories, Mapping):
-        return [(str(name), ids_as_series(items, "histories").to_list()) for name, items in histories.items()]
+def _as_lists(histories: Any, *, with_times: bool) -> tuple[list[str], list[list[str]], list[list[int]] | None]:
+    """Names, item ids and, if asked for, times of histories given as a mapping, a list of lists, or a frame."""
     if isinstance(histories, pl.LazyFrame) or hasattr(histories, "columns"):
-        frame = to_polars(histories, "histories", ("user_id", "item_id"))
-        require_columns(frame, ("user_id", "item_id"), "histories")
-        users = ids_as_series(frame["user_id"], "histories")
-        if users.null_count():
-            raise MoerecError(f"recommend: {users.null_count()} rows of the histories have no user_id; leave them out")
-        rows = pl.DataFrame({"user": users, "item": ids_as_series(frame["item_id"], "histories")})
-        if "timestamp" in frame.columns:
-            rows = rows.with_columns(_times(frame).alias("time")).sort("time", maintain_order=True)
-        items: dict[str, list[str]] = dict(rows.select("user", "item").group_by("user").all().iter_rows())
-        return [(user, items[user]) for user in users.unique(maintain_order=True)]
+        return _lists_of_frame(to_polars(histories, "histories", ("user_id", "item_id")), with_times=with_times)
     if isinstance(histories, str | bytes) or not isinstance(histories, Iterable):
         raise MoerecError("recommend: histories must be a list of lists of item ids, a mapping or a frame")
-    return [(str(number), ids_as_series(items, "histories").to_list()) for number, items in enumerate(histories)]
+    named = histories.items() if isinstance(histories, Mapping) else enumerate(histories)
+    names, lists = [], []
+    for name, items in named:
+        names.append(str(name))
+        lists.append(ids_as_series(items, "histories").to_list())
+    if with_times and any(lists):
+        raise MoerecError(_NO_TIMES)
+    return names, lists, [[] for _ in lists] if with_times else None
+
+
+def _lists_of_frame(
+    frame: pl.DataFrame, *, with_times: bool
+) -> tuple[list[str], list[list[str]], list[list[int]] | None]:
+    require_columns(frame, ("user_id", "item_id"), "histories")
+    users = ids_as_series(frame["user_id"], "histories")
+    if users.null_count():
+        raise MoerecError(f"recommend: {users.null_count()} rows of the histories have no user_id; leave them out")
+    rows = pl.DataFrame({"user": users, "item": ids_as_series(frame["item_id"], "histories")})
+    if with_times:
+        if "timestamp" not in frame.columns:
+            raise MoerecError(_NO_TIMES)
+        rows = rows.with_columns(read_times(frame, "recommend: histories").alias("milliseconds"))
+    if "timestamp" in frame.columns:
+        rows = rows.with_columns(_times(frame).alias("time")).sort("time", maintain_order=True)
+    lists = rows.group_by("user").agg(pl.exclude("user"))
+    names = users.unique(maintain_order=True)
+    lists = names.to_frame("user").join(lists, on="user", how="left", maintain_order="left")
+    return names.to_list(), lists["item"].to_list(), lists["milliseconds"].to_list() if with_times else None
 
 
 def _times(frame: pl.DataFrame) -> pl.Series:

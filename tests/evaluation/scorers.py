@@ -52,7 +52,7 @@ class MeanRetriever(Retriever):
     def encode_events(self, batch, item_vectors=None):
         raise NotImplementedError
 
-    def encode_padded(self, items, lengths, item_vectors=None):
+    def encode_padded(self, items, lengths, item_vectors=None, timestamps=None):
         vectors = self.items if item_vectors is None else item_vectors
         self.lengths.append(lengths.tolist())
         real = torch.arange(items.shape[1], device=items.device) < lengths[:, None]  # [B, L]

@@ -93,11 +93,15 @@ class SequenceBatch:
 
     def padded_items(self) -> Tensor:
         """The items as a block padded on the right with 0, [B, L] int64; L is at least 1."""
+        return self.padded(self.items)
+
+    def padded(self, values: Tensor) -> Tensor:
+        """One value of each event [T] as a block padded on the right with 0, [B, L]; L is at least 1."""
         rows, columns = self.padded_index()
         longest = max(1, int(self.lengths.max())) if len(self) else 1
-        padded = self.items.new_zeros(len(self), longest)  # [B, L]
-        padded[rows, columns] = self.items
-        return padded
+        block = values.new_zeros(len(self), longest)  # [B, L]
+        block[rows, columns] = values
+        return block
 
     def padded_index(self) -> tuple[Tensor, Tensor]:
         """Where each event stands in a block padded on the right.
@@ -111,8 +115,13 @@ class SequenceBatch:
         return rows, columns
 
 
-def sequence_batch(histories: list[list[int]], device: torch.device | str = "cpu") -> SequenceBatch:
-    """A batch from plain lists of item indices, oldest first."""
+def sequence_batch(
+    histories: list[list[int]], device: torch.device | str = "cpu", times: list[list[int]] | None = None
+) -> SequenceBatch:
+    """A batch from plain lists of item indices and, where they are known, of milliseconds since 1970, oldest first."""
     lengths = torch.tensor([0, *map(len, histories)], dtype=torch.int64)
     items = torch.tensor([item for history in histories for item in history], dtype=torch.int64)
-    return SequenceBatch(items=items, offsets=lengths.cumsum(0)).to(device)
+    timestamps = None
+    if times is not None:
+        timestamps = torch.tensor([time for history in times for time in history], dtype=torch.int64)
+    return SequenceBatch(items=items, offsets=lengths.cumsum(0), timestamps=timestamps).to(device)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.batches.sequences import SequenceBatch
 from moerec.config import Config
+from moerec.errors import ConfigError
 from moerec.losses.ordinal import ordinal_log_probabilities
 from moerec.models.item_tower import ItemTower
 from moerec.nn.gates import Gating
@@ -62,6 +63,11 @@ class Retriever(nn.Module, Scorer):
     def max_length(self) -> int:
         """Most recent events that the model sees."""
 
+    @property
+    def reads_times(self) -> bool:
+        """Whether histories need timestamps."""
+        return False
+
     @abstractmethod
     def encode_events(self, batch: SequenceBatch, item_vectors: Tensor | None = None) -> Tensor:
         """The user's vector after each event, [T, D]; event t sees events up to and including itself.
@@ -83,19 +89,38 @@ class Retriever(nn.Module, Scorer):
         return self.item_tower.forward_with_gate(items)
 
     @abstractmethod
-    def encode_padded(self, items: Tensor, lengths: Tensor, item_vectors: Tensor | None = None) -> Tensor:
+    def encode_padded(
+        self, items: Tensor, lengths: Tensor, item_vectors: Tensor | None = None, timestamps: Tensor | None = None
+    ) -> Tensor:
         """The user's vector after the last event, [B, D], from dense tensors alone (this form can be exported).
 
         Args:
             items: [B, L] int64 histories padded on the right, L at most `max_length`.
             lengths: [B] int64 numbers of real events; 0 gives `empty_history`.
             item_vectors: [num_indices, D] what `encode_items()` gives, if the caller has it at hand.
+            timestamps: [B, L] int64 milliseconds, padded like the items; needed where `reads_times`.
+
+        Raises:
+            ConfigError: the model reads times and there are none.
         """
 
     def encode_users(self, batch: SequenceBatch, item_vectors: Tensor | None = None) -> Tensor:
         """The user's vector after the last event, [B, D]; only the most recent `max_length` events count."""
         batch = batch.last(self.max_length)
-        return self.encode_padded(batch.padded_items(), batch.lengths, item_vectors)
+        times = self.padded_times(batch)  # [B, L]
+        return self.encode_padded(batch.padded_items(), batch.lengths, item_vectors, times)
+
+    def padded_times(self, batch: SequenceBatch) -> Tensor | None:
+        """The times of a batch [B, L], where the model reads them; else None.
+
+        Raises:
+            ConfigError: the model reads times and the batch has none.
+        """
+        if not self.reads_times:
+            return None
+        if batch.timestamps is None:
+            raise missing_times()
+        return batch.padded(batch.timestamps)
 
     def score(self, batch: SequenceBatch, candidates: Tensor | None = None) -> Tensor:
         """Dot products of users and candidates; see `Scorer.score`."""
@@ -104,6 +129,14 @@ class Retriever(nn.Module, Scorer):
         if candidates is None:
             return users @ vectors.T  # [B, num_indices]
         return torch.einsum("bd,bnd->bn", users, vectors[candidates])
+
+
+def missing_times() -> ConfigError:
+    """The error of a model that reads times and gets none."""
+    return ConfigError(
+        "retriever.time_bias: this model reads when events happened, and these histories have no timestamps; "
+        "give timestamps, or train with time_bias: false"
+    )
 
 
 class Ranker(nn.Module, ABC):

@@ -15,7 +15,7 @@ from moerec.devices import choose_device
 from moerec.errors import ConfigError, DatasetError, MissingExtraError
 from moerec.evaluation.evaluate import evaluate
 from moerec.files import fingerprint
-from moerec.models.roles import Retriever
+from moerec.models.roles import Retriever, missing_times
 from moerec.recipe import Recipe, TrainingConfig, plain_recipe
 from moerec.run.judge import Judge
 from moerec.run.prepare import Prepared
@@ -56,6 +56,8 @@ def check_training(recipe: Recipe, prepared: Prepared) -> None:
     """
     choose_precision(recipe.training, choose_device(recipe.training.device))
     objective = _objective(recipe, prepared, build_retriever(recipe, prepared))
+    if objective.model.reads_times and prepared.train.timestamps is None:
+        raise missing_times()
     for stage in recipe.training.retriever:
         select_trainable(objective.model, stage)
         if objective.batches_per_epoch(stage, 0) == 0:
