@@ -19,6 +19,7 @@ from polars.testing import assert_frame_equal
 from moerec import Dataset, Recommender
 from moerec.dataset.schema import FIRST_ITEM
 from moerec.errors import CheckpointError, MoerecError
+from moerec.models.hstu import HSTUConfig
 from moerec.models.sasrec import SASRecConfig
 from tests.small_run import do
 
@@ -485,3 +486,62 @@ def test_the_gate_is_shown_for_each_item(by_taste: Recommender, recommender: Rec
     assert weights.shape == (72, 3)
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
     assert recommender.expert_weights(["i1", "i2"]) == [[], []], "ids alone need no mixture"
+
+
+# --- models that read times
+
+
+@pytest.fixture(scope="module")
+def timed(dataset: Dataset) -> Recommender:
+    """A model with a time bias that matters."""
+    torch.manual_seed(1)
+    trained = torch.arange(dataset.num_indices) >= FIRST_ITEM
+    model = HSTUConfig(width=12, blocks=1, max_length=6, time_bias=True).build(trained)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.6)
+    return Recommender.from_dataset(model, dataset)
+
+
+def test_times_of_histories_reach_the_model(timed: Recommender, dataset: Dataset, tmp_path: Path) -> None:
+    """Known users, a saved model, and new users with the same events get one list; other times change it."""
+    timed.save_pretrained(tmp_path / "model")
+    saved = Recommender.from_pretrained(tmp_path / "model")
+    ids = {"user_id": dataset.user_ids(dataset.event_users), "item_id": dataset.item_ids(dataset.event_items)}
+    table = pl.DataFrame(ids).with_columns(timestamp=pl.Series(dataset.timestamps))
+    whole = {"k": 30, "filter_seen": False}
+    known = timed.recommend(users=USERS, **whole).select("user_id", "item_id", "score")
+    for same in (
+        saved.recommend(users=USERS, **whole),
+        timed.recommend(histories=table, **whole),
+        timed.recommend(histories=table.reverse(), **whole),
+        timed.recommend(histories=table.with_columns(pl.col("timestamp").cast(pl.Datetime("ms"))), **whole),
+    ):
+        joined = known.join(same, on=["user_id", "item_id"])
+        assert len(joined) == len(known) == len(same)
+        assert (joined["score"] - joined["score_right"]).abs().max() < 1e-4
+    slower = timed.recommend(histories=table.with_columns(pl.col("timestamp") * 10_000), **whole)
+    joined = known.join(slower, on=["user_id", "item_id"])
+    assert (joined["score"] - joined["score_right"]).abs().max() > 1e-2
+
+
+def test_histories_without_times_are_refused_where_the_model_reads_times(
+    timed: Recommender, recommender: Recommender
+) -> None:
+    says = "recommend: this model reads when things happened (time_bias); give histories as a table with user_id"
+    table = pl.DataFrame({"user_id": ["a", "a"], "item_id": ["i1", "i2"]})
+    for histories in ([["i1", "i2"]], {"a": ["i1"]}, table):
+        assert refusal(timed.recommend, histories=histories).startswith(says)
+        assert len(recommender.recommend(histories=histories, k=2)) == 2
+    missing = table.with_columns(timestamp=pl.Series([3, None]))
+    assert "1 rows have no timestamp; leave them out" in refusal(timed.recommend, histories=missing)
+    assert len(timed.recommend(histories=[[]], k=2)) == 2, "nobody has met nothing at some time"
+
+
+def test_a_data_set_without_times_cannot_serve_a_model_that_reads_them(timed: Recommender, dataset: Dataset) -> None:
+    ids = {"user_id": dataset.user_ids(dataset.event_users), "item_id": dataset.item_ids(dataset.event_items)}
+    timeless = Dataset.from_frames(pl.DataFrame(ids), items=dataset.items.drop("item"), name="timeless")
+    says = refusal(Recommender.from_dataset, timed.model, timeless)
+    assert says.startswith("retriever.time_bias: this model reads when events happened")
+    old = Recommender(timed.model, timed.items, timed.histories.drop("timestamps"))
+    assert refusal(old.recommend, users=["u1"]).startswith("retriever.time_bias")

@@ -112,6 +112,9 @@ class TrainingConfig(Config):
     """auto: an accelerator if there is one, else the CPU."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the accelerator has it, else fp32."""
+    compile: bool = False
+    """Compile the retriever's encoder for training with torch.compile, which needs a C++ compiler on the CPU. The first
+    updates take a minute; on the CPU later ones are no faster."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; null leaves torch's own choice. Results differ in the last bits between counts."""
     log_every: int = Field(default=20, ge=1)

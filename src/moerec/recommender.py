@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
@@ -19,8 +19,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from moerec.asked_histories import AskedHistories, histories_as_lists
 from moerec.batches.fitted_split import FittedSplit
-from moerec.batches.sequences import SequenceBatch, sequence_batch
+from moerec.batches.sequences import SequenceBatch
 from moerec.config import validate
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.frames import ids_as_series, require_columns, to_polars
@@ -35,7 +36,7 @@ from moerec.models.saved import load_retriever, save_retriever
 from moerec.models.saved_files import CONFIG, read_json, read_table
 from moerec.new_items import ItemModality, encode_new_items, read_new_items
 from moerec.ranking_model import FOLDER as RANKER
-from moerec.ranking_model import RankingModel, read_times
+from moerec.ranking_model import RankingModel
 from moerec.second_stage import (
     Request,
     SecondStageConfig,
@@ -50,26 +51,6 @@ logger = logging.getLogger(__name__)
 ITEMS, HISTORIES, FEATURE_STATE = "items.parquet", "histories.parquet", "feature_state.json"
 SPLIT, SECOND_STAGE, MODALITIES = "split.json", "second_stage.json", "modalities.json"
 RECOMMENDATION_COLUMNS = {"user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int32}
-
-
-_NO_TIMES = (
-    "recommend: this model reads when things happened (time_bias); give histories as a table with user_id, item_id "
-    "and timestamp"
-)
-
-
-@dataclass(frozen=True)
-class _Histories:
-    """Who asks, and what they have met, oldest first."""
-
-    names: list[str]
-    items: list[list[int]]
-    times: list[list[int]] | None
-    """Milliseconds since 1970; None where they are not known."""
-
-    def batch(self, some: slice, device: torch.device) -> SequenceBatch:
-        """A part of them as tensors."""
-        return sequence_batch(self.items[some], device, None if self.times is None else self.times[some])
 
 
 @dataclass(frozen=True)
@@ -415,7 +396,7 @@ class Recommender:
         with torch.no_grad():
             return self.model.encode_items()  # [N, D]
 
-    def _known_histories(self, users: pl.Series) -> _Histories:
+    def _known_histories(self, users: pl.Series) -> AskedHistories:
         if self.histories.is_empty():
             raise MoerecError(
                 "recommend: this model was saved without histories; give histories=[...] instead of users"
@@ -428,10 +409,10 @@ class Recommender:
                 f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}; give their events as histories=[...]"
             )
         times = self.histories["timestamps"].gather(rows).to_list() if "timestamps" in self.histories.columns else None
-        return _Histories(users.to_list(), self.histories["items"].gather(rows).to_list(), times)
+        return AskedHistories(users.to_list(), self.histories["items"].gather(rows).to_list(), times)
 
-    def _given_histories(self, histories: Any) -> _Histories:
-        names, ids, times = _as_lists(histories, with_times=self.model.reads_times)
+    def _given_histories(self, histories: Any) -> AskedHistories:
+        names, ids, times = histories_as_lists(histories, with_times=self.model.reads_times)
         flat = pl.Series([item for items in ids for item in items], dtype=pl.String)
         if flat.null_count():
             raise MoerecError(f"recommend: {flat.null_count()} item ids of the histories are missing; leave them out")
@@ -446,7 +427,7 @@ class Recommender:
             )
         indices = found.fill_null(UNKNOWN).to_list()
         ends = np.cumsum([0, *map(len, ids)]).tolist()
-        return _Histories(names, [indices[a:b] for a, b in itertools.pairwise(ends)], times)
+        return AskedHistories(names, [indices[a:b] for a, b in itertools.pairwise(ends)], times)
 
     def _allowed(self, candidates: Any) -> Tensor:
         allowed = torch.zeros(self.model.num_indices, dtype=torch.bool)
@@ -492,51 +473,6 @@ def _user_ids(users: Any) -> pl.Series:
         require_columns(frame, ("user_id",), "users")
         users = frame["user_id"]
     return ids_as_series(users, "users")
-
-
-def _as_lists(histories: Any, *, with_times: bool) -> tuple[list[str], list[list[str]], list[list[int]] | None]:
-    """Names, item ids and, if asked for, times of histories given as a mapping, a list of lists, or a frame."""
-    if isinstance(histories, pl.LazyFrame) or hasattr(histories, "columns"):
-        return _lists_of_frame(to_polars(histories, "histories", ("user_id", "item_id")), with_times=with_times)
-    if isinstance(histories, str | bytes) or not isinstance(histories, Iterable):
-        raise MoerecError("recommend: histories must be a list of lists of item ids, a mapping or a frame")
-    named = histories.items() if isinstance(histories, Mapping) else enumerate(histories)
-    names, lists = [], []
-    for name, items in named:
-        names.append(str(name))
-        lists.append(ids_as_series(items, "histories").to_list())
-    if with_times and any(lists):
-        raise MoerecError(_NO_TIMES)
-    return names, lists, [[] for _ in lists] if with_times else None
-
-
-def _lists_of_frame(
-    frame: pl.DataFrame, *, with_times: bool
-) -> tuple[list[str], list[list[str]], list[list[int]] | None]:
-    require_columns(frame, ("user_id", "item_id"), "histories")
-    users = ids_as_series(frame["user_id"], "histories")
-    if users.null_count():
-        raise MoerecError(f"recommend: {users.null_count()} rows of the histories have no user_id; leave them out")
-    rows = pl.DataFrame({"user": users, "item": ids_as_series(frame["item_id"], "histories")})
-    if with_times:
-        if "timestamp" not in frame.columns:
-            raise MoerecError(_NO_TIMES)
-        rows = rows.with_columns(read_times(frame, "recommend: histories").alias("milliseconds"))
-    if "timestamp" in frame.columns:
-        rows = rows.with_columns(_times(frame).alias("time")).sort("time", maintain_order=True)
-    lists = rows.group_by("user").agg(pl.exclude("user"))
-    names = users.unique(maintain_order=True)
-    lists = names.to_frame("user").join(lists, on="user", how="left", maintain_order="left")
-    return names.to_list(), lists["item"].to_list(), lists["milliseconds"].to_list() if with_times else None
-
-
-def _times(frame: pl.DataFrame) -> pl.Series:
-    times = frame["timestamp"]
-    if times.null_count():
-        raise MoerecError(f"recommend: {times.null_count()} rows of the histories have no timestamp; leave them out")
-    if not (times.dtype.is_numeric() or times.dtype.is_temporal()):
-        raise MoerecError(f"recommend: histories: timestamps of type {times.dtype} do not sort by time; give numbers")
-    return times
 
 
 def _check_length(k: int, what: str) -> None:

@@ -143,6 +143,12 @@ def test_strict_histories_need_times(tmp_path: Path) -> None:
     assert "strict needs timestamps" in refusal(tmp_path, events, "evaluation.history=strict", timestamp=None)
 
 
+def test_a_time_bias_needs_times(tmp_path: Path) -> None:
+    events = text_of([row.rpartition(",")[0] for row in ROWS], "user_id,item_id")
+    says = refusal(tmp_path, events, "retriever.time_bias=true", timestamp=None)
+    assert says.startswith("retriever.time_bias: this model reads when events happened, and these histories have no")
+
+
 def test_too_little_to_learn_from_is_told(tmp_path: Path) -> None:
     events = text_of([f"u{user},i{place},{place}" for user in range(4) for place in range(3)])
     for stages in ("[{epochs: 2}]", "[{updates: 2}]"):

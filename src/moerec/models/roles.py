@@ -77,6 +77,14 @@ class Retriever(nn.Module, Scorer):
             item_vectors: [num_indices, D] what `encode_items()` gives, if the caller has it at hand.
         """
 
+    def compile_for_training(self) -> None:
+        """Compile what `encode_events` spends its time in; parameters and their names stay as they are.
+
+        Raises:
+            ConfigError: the model has no such part.
+        """
+        raise ConfigError(f"training.compile: {type(self).__name__} has no part that compiles; write compile: false")
+
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Vectors [N, D] of item indices [N]; of the whole index when None."""
         return self.encode_items_with_gate(items)[0]

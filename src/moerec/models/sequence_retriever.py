@@ -127,6 +127,10 @@ class SequenceRetriever(Retriever):
         """Whether the model has a time bias."""
         return self.config.time_bias
 
+    def compile_for_training(self) -> None:
+        """Compile the encoder over all events, once for all lengths; lists are made by `encode_padded`, which stays."""
+        self.encoder.compile(dynamic=True)
+
     def encode_events(self, batch: SequenceBatch, item_vectors: Tensor | None = None) -> Tensor:
         """The user's vector after each event, [T, D]; see `Retriever.encode_events`."""
         lengths = batch.lengths  # [B]

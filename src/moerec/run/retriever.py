@@ -58,6 +58,8 @@ def check_training(recipe: Recipe, prepared: Prepared) -> None:
     objective = _objective(recipe, prepared, build_retriever(recipe, prepared))
     if objective.model.reads_times and prepared.train.timestamps is None:
         raise missing_times()
+    if recipe.training.compile:
+        objective.model.compile_for_training()  # refuses here what it would refuse later; nothing is compiled yet
     for stage in recipe.training.retriever:
         select_trainable(objective.model, stage)
         if objective.batches_per_epoch(stage, 0) == 0:
@@ -73,6 +75,8 @@ def train_retriever(
     settings = recipe.training
     device = choose_device(settings.device)
     model = build_retriever(recipe, prepared).to(device)
+    if settings.compile:
+        model.compile_for_training()
 
     def validate() -> Mapping[str, float]:
         return evaluate(model, valid.cases, valid.protocol, name=recipe.name).metrics
@@ -112,7 +116,7 @@ def _objective(recipe: Recipe, prepared: Prepared, model: Retriever) -> Retrieva
 def training_identity(recipe: Recipe, prepared: Prepared) -> str:
     """Fingerprint of everything that decides the trained parameters."""
     plain = plain_recipe(recipe)
-    training = {key: plain["training"][key] for key in ("retriever", "metric", "precision")}
+    training = {key: plain["training"][key] for key in ("retriever", "metric", "precision", "compile")}
     return fingerprint(
         {
             "data": prepared.identity,
