@@ -94,6 +94,7 @@ def train_retriever(
             keep_update=kept_updates,
         ),
         device=device,
+        workers=settings.workers,
     )
     state = trainer.run(resume=resume)
     return Trained(model.eval(), state)
