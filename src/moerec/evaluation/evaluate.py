@@ -30,8 +30,8 @@ from moerec.models.packed import encode_packed
 from moerec.models.roles import Retriever, Scorer
 
 Ints = NDArray[np.int64]
-CHUNK = 4096
-"""Items whose scores stand in memory at once where a retriever's catalogue has more: few enough for the cache."""
+WHOLE, CHUNK = 2**14, 2**11
+"""A retriever's catalogue of more items than the first passes by in chunks of the second, which stay in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +143,9 @@ class _Scored:
             listed: whether the candidates are lists.
         """
         per_batch, in_memory = self.protocol.users_per_batch, self.protocol.scores_in_memory
-        self.chunk = max(1, min(CHUNK, in_memory // per_batch))
-        self.is_streamed = self.item_vectors is not None and not listed and width - FIRST_ITEM > self.chunk
+        most = max(1, in_memory // per_batch)
+        self.chunk = min(CHUNK, most)
+        self.is_streamed = self.item_vectors is not None and not listed and width - FIRST_ITEM > min(WHOLE, most)
         if not self.is_streamed:
             return pack_by_length(self.cases.history_lengths, sequences=max(1, min(per_batch, in_memory // width)))
         # Cases whose targets stand near each other look for their own scores in the same chunks.
