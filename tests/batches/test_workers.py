@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from moerec.batches.example_loader import ExampleLoader
+from moerec.batches.examples import ExampleBatch, ExampleSchema, ExampleTable, Gathered
 from moerec.batches.histories import TrainHistories
 from moerec.batches.loader import SequenceLoader
 from moerec.batches.sequences import SequenceBatch
 from moerec.batches.shared_copy import SharedCopy
 from moerec.batches.workers import BatchStream
 from moerec.errors import ConfigError, MoerecError
+from moerec.features.spec import FeatureSpec
 
 
 def loader(**changes) -> SequenceLoader:
@@ -26,8 +29,32 @@ def loader(**changes) -> SequenceLoader:
     return SequenceLoader(**{"histories": histories, "max_length": 7, "batch_size": 8, "seed": 1} | changes)
 
 
-def fields_of(batch: SequenceBatch) -> dict[str, list[int]]:
-    return {name: value.tolist() for name, value in vars(batch).items() if value is not None}
+def example_loader() -> ExampleLoader:
+    specs = (FeatureSpec(name="genre", kind="categorical"), FeatureSpec(name="age", kind="dense"))
+    table = ExampleTable(
+        schema=ExampleSchema(specs, {"genre": 5, "age": 1}),
+        users=np.arange(40),
+        items=np.arange(40),
+        timestamps=None,
+        negative=np.zeros(40, np.bool_),
+        labels={},
+        columns={
+            "genre": Gathered(np.arange(5, dtype=np.int32), np.arange(40) % 5),
+            "age": np.linspace(0, 1, 40, dtype=np.float32),
+        },
+        present={"age": np.arange(40) % 3 > 0},
+    )
+    labels, masks = {"like": np.arange(40, dtype=np.float32)}, {"like": np.arange(40) % 2 > 0}
+    return ExampleLoader(table, np.arange(5, 38), labels, masks, batch_size=8, seed=2)
+
+
+def plain(batch: SequenceBatch | ExampleBatch) -> dict[str, object]:
+    """Everything in a batch as plain data."""
+    return {
+        name: {key: part.tolist() for key, part in value.items()} if isinstance(value, dict) else value.tolist()
+        for name, value in vars(batch).items()
+        if value is not None
+    }
 
 
 def workers_of_this_process() -> set[int]:
@@ -65,20 +92,16 @@ class Failing:
 
 
 def test_workers_make_the_same_batches_and_end():
-    sources = [
-        loader(),
-        loader(batch_size=None, batch_events=30, windows="last"),
-        Failing(KeyError),
-        Failing(ConfigError),
-    ]
+    packed = loader(batch_size=None, batch_events=30, windows="last")
+    sources = [loader(), packed, Failing(KeyError), Failing(ConfigError), example_loader()]
     with BatchStream(sources) as here, BatchStream(sources, workers=2) as there:
         state = torch.get_rng_state()
-        for stage, epoch, start in ((0, 0, 0), (0, 1, 5), (1, 0, 2), (1, 1, 10**6)):
-            expected = [fields_of(batch) for batch in here.epoch(stage, epoch, start)]
-            assert [fields_of(batch) for batch in there.epoch(stage, epoch, start)] == expected
+        for stage, epoch, start in ((0, 0, 0), (0, 1, 5), (1, 0, 2), (1, 1, 10**6), (4, 0, 1)):
+            expected = [plain(batch) for batch in here.epoch(stage, epoch, start)]
+            assert [plain(batch) for batch in there.epoch(stage, epoch, start)] == expected
         next(there.epoch(0, 2))  # left before its end, as when a stage has had its updates
-        again = [fields_of(batch) for batch in there.epoch(0, 3)]
-        assert again == [fields_of(batch) for batch in here.epoch(0, 3)]
+        again = [plain(batch) for batch in there.epoch(0, 3)]
+        assert again == [plain(batch) for batch in here.epoch(0, 3)]
         assert torch.equal(state, torch.get_rng_state()), "dropout must not depend on workers"
         for stage, said in (
             (2, r"^training.workers: .* batch 1 of epoch 5 \(KeyError: .*\); write.*$"),
