@@ -14,6 +14,7 @@ from moerec.errors import ConfigError
 from moerec.ranking_recipe import MOST_FORMULAS, TwoStageConfig
 from moerec.recipe import Recipe, apply_override, load_recipe, parse_recipe, plain_recipe
 from moerec.tasks import TaskConfig
+from moerec.training.stages import RetrieverStageConfig
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -275,6 +276,14 @@ def test_a_long_wrong_value_is_cut() -> None:
         (["training.retriever[1].name=first"], "training: stages need different names, got first, first"),
         (["training.retriever[0].updates=3"], "training.retriever[0]: give exactly one of epochs and updates"),
         (
+            ["training.retriever[0].batch_events=400", "training.retriever[0].batch_size=8"],
+            "training.retriever[0]: give exactly one of batch_size and batch_events",
+        ),
+        (
+            ["training.retriever[0].batch_size=null"],
+            "training.retriever[0]: give exactly one of batch_size and batch_events",
+        ),
+        (
             ["training.metric=ndgc@10"],
             "training.metric: validation gives no 'ndgc@10' to maximise; did you mean 'ndcg@",
         ),
@@ -448,6 +457,15 @@ def test_a_mistake_in_an_entry_with_names_is_refused_with_its_place(entry: str, 
 def test_the_place_of_a_mistake_beside_an_entry_with_names_is_that_of_the_recipe() -> None:
     overrides = ["features=[{names: [x, y], kind: dense}, {name: z, kind: dense, knid: 1}]"]
     assert refusal(*overrides, text=RANKED).startswith("base.yaml: features[1].knid: unknown key")
+
+
+def test_the_default_size_of_batches_steps_back_and_what_is_written_down_is_read_again() -> None:
+    stage = RetrieverStageConfig(epochs=1, batch_events=400)
+    assert (stage.batch_size, stage.batch_events) == (None, 400)
+    assert RetrieverStageConfig.model_validate(stage.model_dump()) == stage
+    recipe = changed("training.retriever[*].batch_size=null", "training.retriever[*].batch_events=400")
+    assert recipe.training.retriever[1].batch_events == 400
+    assert parse_recipe(plain_recipe(recipe)) == recipe
 
 
 def test_an_item_tower_cannot_read_a_column_of_users() -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-import torch
 
 from moerec.batches.sequences import SequenceBatch, sequence_batch
 from moerec.dataset.frames import ids_as_series, require_columns, to_polars
@@ -29,9 +28,9 @@ class AskedHistories:
     times: list[list[int]] | None
     """Milliseconds since 1970; None where they are not known."""
 
-    def batch(self, some: slice, device: torch.device) -> SequenceBatch:
-        """A part of them as tensors."""
-        return sequence_batch(self.items[some], device, None if self.times is None else self.times[some])
+    def batch(self) -> SequenceBatch:
+        """The histories as tensors."""
+        return sequence_batch(self.items, times=self.times)
 
 
 def histories_as_lists(

@@ -117,6 +117,8 @@ class TrainingConfig(Config):
     updates take a minute; on the CPU later ones are no faster."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; null leaves torch's own choice. Results differ in the last bits between counts."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that make batches ahead of the training; 0 makes them in between. It changes no number."""
     log_every: int = Field(default=20, ge=1)
     """Updates between two lines of the log."""
     checkpoint_every: int = Field(default=200, ge=1)

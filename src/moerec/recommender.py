@@ -31,6 +31,7 @@ from moerec.devices import choose_device
 from moerec.errors import CheckpointError, ConfigError, MoerecError
 from moerec.files import atomic_directory, write_json
 from moerec.models.new_items import with_new_items
+from moerec.models.packed import encode_packed
 from moerec.models.roles import Retriever, missing_times
 from moerec.models.saved import load_retriever, save_retriever
 from moerec.models.saved_files import CONFIG, read_json, read_table
@@ -247,10 +248,14 @@ class Recommender:
         allowed = self._allowed(candidates)  # [N]
         vectors = self._item_vectors  # [N, D]
         size = self._batch_size
+        known = asking.batch()
+        with torch.no_grad():
+            encoded = encode_packed(self.model, known, vectors)  # [users, D]
         tables = []
         for start in range(0, len(names), size):
             some = slice(start, start + size)
-            scores = self._first_stage(asking.batch(some, vectors.device), vectors, allowed, filter_seen)  # [B, N]
+            part = known.select(torch.arange(start, min(start + size, len(names))))
+            scores = self._first_stage(part, encoded[some], vectors, allowed, filter_seen)  # [B, N]
             if request is not None and self.ranking is not None and self.second_stage is not None:
                 asked = request.part(start, start + size)
                 scores = rank_again(self.model, self.ranking, self.second_stage, scores, asked, k, formula)
@@ -370,14 +375,16 @@ class Recommender:
             )
         return request
 
-    def _first_stage(self, batch: SequenceBatch, vectors: Tensor, allowed: Tensor, filter_seen: bool) -> Tensor:
-        """Scores [B, N] of the retriever, -inf for what is not to be listed."""
+    def _first_stage(
+        self, known: SequenceBatch, users: Tensor, vectors: Tensor, allowed: Tensor, filter_seen: bool
+    ) -> Tensor:
+        """Scores [B, N] of the retriever for users [B, D] with known histories, -inf for what is not to be listed."""
         with torch.no_grad():
-            scores = self.model.encode_users(batch, vectors) @ vectors.T  # [B, N]
+            scores = users @ vectors.T  # [B, N]
         scores.masked_fill_(~allowed, -torch.inf)
         if filter_seen:
-            rows, _ = batch.padded_index()
-            scores[rows, batch.items] = -torch.inf
+            rows, _ = known.padded_index()
+            scores[rows.to(scores.device), known.items.to(scores.device)] = -torch.inf
         return scores
 
     def _frame(self, names: Sequence[str], scores: Tensor, k: int) -> pl.DataFrame:

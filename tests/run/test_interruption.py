@@ -175,6 +175,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 # --- signals from outside, at random moments
 
 
+WORKERS = ("--set", "training.workers=2")
+
+
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "moerec.cli", "run", str(DEBUG), "--out", "run", "--artifacts", "artifacts"]
     return subprocess.Popen(
@@ -183,6 +186,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
     )
 
@@ -202,23 +206,67 @@ def debug_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def processes_of(session: int) -> dict[int, str]:
+    """Processes of a session that still run, and what they are."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, owner = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(owner) == session and state != "Z":
+                found[int(folder.name)] = (folder / "cmdline").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def assert_nobody_left(session: int) -> None:
+    """All processes of a session end by themselves; a worker looks for its parent every few seconds."""
+    ends = time.monotonic() + 30
+    while processes_of(session):
+        assert time.monotonic() < ends, processes_of(session)
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_killing_the_training_at_a_random_moment_changes_no_number(debug_run: Path, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "arguments"), [(1, ()), (2, ()), (3, ()), (4, WORKERS), (5, WORKERS)])
+def test_killing_the_training_at_a_random_moment_changes_no_number(
+    debug_run: Path, tmp_path: Path, seed: int, arguments: tuple[str, ...]
+) -> None:
     (tmp_path / "artifacts").symlink_to(debug_run / "artifacts")
     training = json.loads((debug_run / "run/metrics.json").read_text())["timing"]["train_s"]
     moment = random.Random(seed).uniform(0, 0.8) * training
-    process = start(tmp_path)
+    process = start(tmp_path, *arguments)
     while not (tmp_path / "run/checkpoints/last").exists():
         assert process.poll() is None
         time.sleep(0.01)
     time.sleep(moment)
+    assert bool(arguments) == any("spawn_main" in command for command in processes_of(process.pid).values())
     process.kill()
     assert finish(process)[0] == -signal.SIGKILL, f"it was over before {moment:.2f} s"
     assert not (tmp_path / "run/metrics.json").exists()
-    status, err = finish(start(tmp_path, "--resume"))
+    assert_nobody_left(process.pid)
+    status, err = finish(start(tmp_path, "--resume", *arguments))
     assert status == 0, err
     assert "resuming at update" in err
+    assert without_time(tmp_path / "run") == without_time(debug_run / "run")
+    assert history(tmp_path / "run") == history(debug_run / "run")
+
+
+@pytest.mark.slow
+def test_ctrl_c_with_workers_is_one_line_and_goes_on_without_them(debug_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "artifacts").symlink_to(debug_run / "artifacts")
+    process = start(tmp_path, *WORKERS)
+    while not (tmp_path / "run/checkpoints/last").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    status, err = finish(process)
+    assert status == 130, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("interrupted; what was finished is kept")
+    assert_nobody_left(process.pid)
+    status, err = finish(start(tmp_path, "--resume"))
+    assert status == 0, err
     assert without_time(tmp_path / "run") == without_time(debug_run / "run")
     assert history(tmp_path / "run") == history(debug_run / "run")
 

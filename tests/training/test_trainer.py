@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,22 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, update, which_stage):
     else:
         assert which_stage == 1
         assert update >= 13
+
+
+@pytest.mark.slow
+def test_workers_change_no_number_and_end_when_the_training_breaks_off(tmp_path):
+    stages = [stage(**settings) for settings in TWO_STAGES]
+    whole = make_trainer(tmp_path / "whole", stages)
+    whole.run()
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        with pytest.raises(KilledError):
+            make_trainer(folder, stages, workers=workers, hooks=[KillAt(7)]).run()
+        assert not multiprocessing.active_children()
+        resumed = make_trainer(folder, stages, workers=workers)
+        resumed.run(resume=True)
+        assert not multiprocessing.active_children()
+        assert_same(parameters(whole), parameters(resumed))
 
 
 def test_a_resumed_finished_training_does_nothing_more(tmp_path):

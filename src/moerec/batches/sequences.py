@@ -72,6 +72,29 @@ class SequenceBatch:
             positives=None if self.positives is None else self.positives[index],
         )
 
+    def select(self, rows: Tensor) -> SequenceBatch:
+        """Some of the sequences, in the order asked for.
+
+        Args:
+            rows: [B'] positions of sequences.
+        """
+        index, offsets = _slices(self.offsets, rows)  # [T'], [B' + 1]
+        earlier, earlier_offsets = self.earlier, self.earlier_offsets
+        if earlier is not None and earlier_offsets is not None:
+            places, earlier_offsets = _slices(earlier_offsets, rows)
+            earlier = earlier[places]
+        return SequenceBatch(
+            items=self.items[index],
+            offsets=offsets,
+            timestamps=None if self.timestamps is None else self.timestamps[index],
+            users=None if self.users is None else self.users[rows],
+            request_times=None if self.request_times is None else self.request_times[rows],
+            positives=None if self.positives is None else self.positives[index],
+            first=None if self.first is None else self.first[rows],
+            earlier=earlier,
+            earlier_offsets=earlier_offsets,
+        )
+
     def first_seen(self, num_indices: int) -> Tensor:
         """Where each sequence's user first met each item: [B, N] int16.
 
@@ -113,6 +136,14 @@ class SequenceBatch:
         rows = torch.arange(len(self), device=lengths.device).repeat_interleave(lengths)  # [T]
         columns = torch.arange(self.items.numel(), device=lengths.device) - self.offsets[:-1][rows]  # [T]
         return rows, columns
+
+
+def _slices(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the values of some rows of a jagged block stand, and the offsets of these rows."""
+    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]  # [B']
+    chosen = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])  # [B' + 1]
+    index = torch.arange(int(chosen[-1]), device=rows.device) + (starts - chosen[:-1]).repeat_interleave(lengths)
+    return index, chosen
 
 
 def sequence_batch(

@@ -1,4 +1,4 @@
-"""Judge a scorer on cases: batches of similar length, exact ranks, lists, and every metric of every case.
+"""Judge a scorer on cases: users packed by length, exact ranks, lists, and every metric of every case.
 
 Shape letters: C cases, B cases of a batch, N candidates of each, K targets of all cases together, D width,
 k longest cutoff.
@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moerec.batches.candidates import CandidateBatch
+from moerec.batches.packing import jagged_rows, pack_by_length
 from moerec.batches.sequences import SequenceBatch
 from moerec.dataset.schema import FIRST_ITEM, PADDING
 from moerec.errors import ConfigError, MoerecError
 from moerec.evaluation.metrics import Floats, Places, metrics_of_places
-from moerec.evaluation.protocols import EvaluationCases, ProtocolConfig, jagged_rows
+from moerec.evaluation.protocols import EvaluationCases, ProtocolConfig
 from moerec.evaluation.ranking import place_targets, top_columns
+from moerec.evaluation.streaming import NaNScoreError, ScoreStream, stream_places
+from moerec.models.packed import encode_packed
 from moerec.models.roles import Retriever, Scorer
+
+Ints = NDArray[np.int64]
+WHOLE, CHUNK = 2**14, 2**11
+"""A retriever's catalogue of more items than the first passes by in chunks of the second, which stay in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,24 +96,17 @@ def evaluate(
     listed = np.zeros(len(better), dtype=bool)
     top_items = np.zeros((len(cases), depth), dtype=np.int32)
     with _evaluation_mode(scorer):
-        scored = _Scored(scorer, protocol.filter_seen, name)
+        scored = _Scored(scorer, cases, protocol, name)
         width = scorer.num_indices if candidates is None else candidates.items.shape[1]
-        size = max(1, min(protocol.users_per_batch, protocol.scores_in_memory // width))
-        by_length = np.argsort(cases.history_lengths, kind="stable")
-        for start in range(0, len(cases), size):
-            chosen = by_length[start : start + size]  # [B]
+        for chosen in scored.blocks(width, listed=candidates is not None):  # [B]
             batch = cases.batch(chosen).to(scored.device)
             lists = None if candidates is None else candidates.select(torch.from_numpy(chosen)).to(scored.device)
-            scores = scored.scores(batch, lists)  # [B, N]
             targets, offsets = jagged_rows(cases.target_offsets, chosen)
             items = torch.from_numpy(cases.target_items[targets]).to(scored.device)
             rows = torch.from_numpy(np.repeat(np.arange(len(chosen)), np.diff(offsets))).to(scored.device)
-            columns = items if lists is None else _columns_of(lists, rows, items)
-            places = place_targets(scores, rows, columns)
+            *places, top = scored.ranked(chosen, batch, lists, rows, items, depth)
             better[targets], tied[targets], listed[targets] = (part.cpu().numpy() for part in places)
-            top = top_columns(scores, depth)  # [B, k]
-            found = top if lists is None else lists.items.gather(1, top.clamp(min=0))
-            top_items[chosen] = found.where(top >= 0, PADDING).cpu().numpy()
+            top_items[chosen] = top.cpu().numpy()
     list_length = width - FIRST_ITEM if candidates is None else width
     all_places = Places(better, tied, listed, np.full(len(better), list_length))
     values = metrics_of_places(all_places, cases.target_offsets, protocol.cutoffs)
@@ -123,46 +123,117 @@ def evaluate(
 
 
 class _Scored:
-    """A scorer made ready for many batches: its items encoded, seen and reserved items ruled out."""
+    """A scorer made ready for many batches: users and items encoded, seen and reserved items ruled out."""
 
-    def __init__(self, scorer: Scorer, filter_seen: bool, name: str) -> None:
-        self.scorer = scorer
-        self.filter_seen = filter_seen
-        self.name = name
+    def __init__(self, scorer: Scorer, cases: EvaluationCases, protocol: ProtocolConfig, name: str) -> None:
+        self.scorer, self.cases, self.protocol, self.name = scorer, cases, protocol, name
         self.device = _device_of(scorer)
+        self.item_vectors: Tensor | None = None  # [N, D]
         # A subclass that scores in a way of its own must be asked; the dot product would be another model.
-        factorised = isinstance(scorer, Retriever) and type(scorer).score is Retriever.score
-        self.item_vectors = scorer.encode_items() if factorised and isinstance(scorer, Retriever) else None
+        if isinstance(scorer, Retriever) and type(scorer).score is Retriever.score:
+            self.item_vectors = scorer.encode_items()
+            histories = cases.batch(np.arange(len(cases)))
+            self.user_vectors = encode_packed(scorer, histories, self.item_vectors)  # [C, D]
 
-    def scores(self, batch: SequenceBatch, lists: CandidateBatch | None) -> Tensor:
+    def blocks(self, width: int, *, listed: bool) -> list[Ints]:
+        """The cases in blocks that are ranked at once.
+
+        Args:
+            width: N, the number of candidates of a case.
+            listed: whether the candidates are lists.
+        """
+        per_batch, in_memory = self.protocol.users_per_batch, self.protocol.scores_in_memory
+        most = max(1, in_memory // per_batch)
+        self.chunk = min(CHUNK, most)
+        self.is_streamed = self.item_vectors is not None and not listed and width - FIRST_ITEM > min(WHOLE, most)
+        if not self.is_streamed:
+            return pack_by_length(self.cases.history_lengths, sequences=max(1, min(per_batch, in_memory // width)))
+        # Cases whose targets stand near each other look for their own scores in the same chunks.
+        order = np.argsort(self.cases.target_items[self.cases.target_offsets[:-1]], kind="stable")
+        size = max(1, min(per_batch, in_memory // self.chunk))
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def ranked(
+        self,
+        chosen: Ints,
+        batch: SequenceBatch,
+        lists: CandidateBatch | None,
+        rows: Tensor,
+        items: Tensor,
+        depth: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Better, tied and listed [K] of the targets of a block, and its best items [B, k].
+
+        Args:
+            chosen: [B] the cases.
+            batch: their histories.
+            lists: their candidates; None for the whole index.
+            rows: [K] row of each target.
+            items: [K] item of each target.
+            depth: k.
+        """
+        if self.is_streamed:
+            return self._streamed(chosen, batch, rows, items, depth)
+        scores = self._scores(chosen, batch, lists)  # [B, N]
+        columns = items if lists is None else _columns_of(lists, rows, items)
+        top = top_columns(scores, depth)  # [B, k]
+        found = top if lists is None else lists.items.gather(1, top.clamp(min=0))
+        return *place_targets(scores, rows, columns), found.where(top >= 0, PADDING)
+
+    def _streamed(
+        self, chosen: Ints, batch: SequenceBatch, rows: Tensor, items: Tensor, depth: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same over a catalogue that passes by in chunks, without the reserved items."""
+        assert self.item_vectors is not None
+        owners, _ = batch.padded_index()  # [T]
+        seen, order = torch.sort(batch.items)
+        known = (seen >= FIRST_ITEM) & self.protocol.filter_seen
+        users = self.user_vectors[torch.from_numpy(chosen).to(self.device)]  # [B, D]
+        stream = ScoreStream(
+            users=users,
+            items=self.item_vectors[FIRST_ITEM:],
+            seen_rows=owners[order][known],
+            seen_items=seen[known] - FIRST_ITEM,
+            width=self.chunk,
+            buffer=users.new_empty(len(users), self.chunk),
+        )
+        try:
+            better, tied, listed, top = stream_places(stream, rows, items - FIRST_ITEM, depth)
+        except NaNScoreError as error:
+            raise self._nan(batch, error.row, error.item + FIRST_ITEM) from None
+        return better, tied, listed, torch.where(top >= 0, top + FIRST_ITEM, PADDING)
+
+    def _scores(self, chosen: Ints, batch: SequenceBatch, lists: CandidateBatch | None) -> Tensor:
         """Scores [B, N] of a list for each case or of the whole index; -inf for what is no candidate."""
-        scores = self._raw(batch, lists)
+        scores = self._raw(chosen, batch, lists)
         expected = (len(batch), self.scorer.num_indices if lists is None else lists.items.shape[1])
         if tuple(scores.shape) != expected:
             raise MoerecError(f"{self.name}: gives scores of shape {tuple(scores.shape)}, expected {expected}")
         if lists is None:
             scores[:, :FIRST_ITEM] = -torch.inf
-            if self.filter_seen:
+            if self.protocol.filter_seen:
                 rows, _ = batch.padded_index()
                 scores.view(-1)[rows * scores.shape[1] + batch.items] = -torch.inf
         else:
             scores[~lists.mask] = -torch.inf
         if bool(scores.amax(1).isnan().any()):  # the maximum of a row with a NaN is NaN
             row, column = torch.nonzero(scores.isnan())[0].tolist()
-            item = column if lists is None else int(lists.items[row, column])
-            user = "?" if batch.users is None else int(batch.users[row])
-            raise MoerecError(
-                f"{self.name}: gives a NaN score (user {user}, item {item}); "
-                "nothing can be ranked: look at its training (learning rate, precision) and inputs"
-            )
+            raise self._nan(batch, row, column if lists is None else int(lists.items[row, column]))
         return scores
 
-    def _raw(self, batch: SequenceBatch, lists: CandidateBatch | None) -> Tensor:
+    def _nan(self, batch: SequenceBatch, row: int, item: int) -> MoerecError:
+        user = "?" if batch.users is None else int(batch.users[row])
+        return MoerecError(
+            f"{self.name}: gives a NaN score (user {user}, item {item}); "
+            "nothing can be ranked: look at its training (learning rate, precision) and inputs"
+        )
+
+    def _raw(self, chosen: Ints, batch: SequenceBatch, lists: CandidateBatch | None) -> Tensor:
         """The scorer's own scores, in memory that may be written to."""
-        if self.item_vectors is None or not isinstance(self.scorer, Retriever):
+        if self.item_vectors is None:
             asked = None if lists is None else lists.items
             return self.scorer.score(batch, asked).clone(memory_format=torch.contiguous_format)
-        users = self.scorer.encode_users(batch, self.item_vectors)  # [B, D]
+        users = self.user_vectors[torch.from_numpy(chosen).to(self.device)]  # [B, D]
         if lists is None:
             return users @ self.item_vectors.T
         return torch.einsum("bd,bnd->bn", users, self.item_vectors[lists.items])

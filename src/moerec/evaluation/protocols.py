@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from moerec.batches.packing import jagged_rows
 from moerec.batches.sequences import SequenceBatch
 from moerec.config import Config
 from moerec.dataset.dataset import Dataset
@@ -143,18 +144,6 @@ def cases_of(dataset: Dataset, split: str, protocol: ProtocolConfig) -> Evaluati
     codes = dataset.split(split)
     chronological = dataset.info.splits[split].config.kind != "ratio"
     return make_cases(dataset.event_users, dataset.event_items, dataset.timestamps, codes, protocol, chronological)
-
-
-def jagged_rows(offsets: Ints, rows: Ints) -> tuple[Ints, Ints]:
-    """Where the values of some rows of a jagged block stand.
-
-    Returns:
-        index of each value in the whole block, and the offsets [R + 1] of the chosen rows.
-    """
-    lengths = np.diff(offsets)[rows]
-    chosen = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    index = np.arange(chosen[-1]) + np.repeat(offsets[:-1][rows] - chosen[:-1], lengths)
-    return index, chosen
 
 
 def make_cases(

@@ -22,8 +22,21 @@ def place_targets(scores: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor
         int64, and listed [K] bool (False where the target is no candidate; better and tied mean nothing there).
     """
     own = scores[rows, columns]  # [K]
-    better = torch.zeros_like(rows)
-    tied = torch.zeros_like(rows)
+    better, equal = better_and_tied(scores, rows, own)
+    return better, equal - 1, own > -torch.inf
+
+
+def better_and_tied(scores: Tensor, rows: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """How many scores of its row are higher than each target's own, and how many are equal to it, both [K] int64.
+
+    Args:
+        scores: [B, N].
+        rows: [K] row of each target, ascending.
+        own: [K] score of each target.
+    """
+    better, equal = torch.zeros_like(rows), torch.zeros_like(rows)
+    # Numbers are compared and added several times faster than bools; float32 counts exactly up to 2^24.
+    compared = torch.empty_like(scores, dtype=torch.float32 if scores.shape[1] < 2**24 else torch.float64)  # [B, N]
     counts = torch.bincount(rows, minlength=len(scores))  # [B]
     starts = counts.cumsum(0) - counts  # [B]
     # One target of each row at a time: a pass needs no more memory than the scores themselves.
@@ -32,9 +45,10 @@ def place_targets(scores: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor
         target = starts[chosen] + slot  # [B']
         block = scores if len(chosen) == len(scores) else scores[chosen]  # [B', N]
         value = own[target].unsqueeze(1)
-        better[target] = (block > value).sum(1, dtype=torch.int32).long()
-        tied[target] = (block == value).sum(1, dtype=torch.int32).long() - 1
-    return better, tied, own > -torch.inf
+        part = compared[: len(chosen)]
+        better[target] = torch.gt(block, value, out=part).sum(1).long()
+        equal[target] = torch.eq(block, value, out=part).sum(1).long()
+    return better, equal
 
 
 def top_columns(scores: Tensor, k: int) -> Tensor:

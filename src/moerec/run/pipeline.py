@@ -143,6 +143,6 @@ def _resumed(recipe: Recipe, options: RunOptions) -> Path:
 def _decisive(recipe: Recipe) -> dict[str, Any]:
     """What a resumed run may not change: everything but where and how loudly the training runs."""
     plain = plain_recipe(recipe)
-    for key in ("device", "threads", "log_every", "checkpoint_every", "tensorboard"):
+    for key in ("device", "threads", "workers", "log_every", "checkpoint_every", "tensorboard"):
         del plain["training"][key]
     return plain

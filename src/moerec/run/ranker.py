@@ -330,6 +330,7 @@ def train_ranker(
             keep_update=kept_updates,
         ),
         device=device,
+        workers=settings.workers,
         hooks=(LossFreeBalance(),),
         beside=gates,
     )

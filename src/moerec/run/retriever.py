@@ -103,6 +103,7 @@ def train_retriever(
         ),
         device=device,
         hooks=(AnnealedIdDropout(), LossFreeBalance()),
+        workers=settings.workers,
     )
     state = trainer.run(resume=resume)
     return Trained(model.eval(), state)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from moerec.batches.histories import TrainHistories
 from moerec.batches.loader import SequenceLoader
 from moerec.batches.sequences import SequenceBatch
+from moerec.batches.sources import BatchSource
 from moerec.dataset.schema import FIRST_ITEM, PADDING
 from moerec.losses.criterion import Criterion
 from moerec.losses.retrieval import SeenItems
@@ -40,12 +41,17 @@ class Objective(ABC):
     """The model to train."""
 
     @abstractmethod
+    def source(self, stage: Any) -> BatchSource:
+        """Makes the micro-batches of a stage; it knows nothing of the model, so that workers can have it."""
+
     def batches_per_epoch(self, stage: Any, epoch: int) -> int:
         """Number of micro-batches of an epoch."""
+        return self.source(stage).batches_per_epoch(epoch)
 
-    @abstractmethod
     def epoch(self, stage: Any, epoch: int, start: int) -> Iterator[Any]:
         """Micro-batches of an epoch from number `start` on; a function of (seed, epoch) alone."""
+        batches = self.source(stage).batches(epoch)
+        return (batches[number] for number in range(start, len(batches)))
 
     @abstractmethod
     def loss(self, stage: Any, batch: Any) -> Tensor:
@@ -100,16 +106,15 @@ class RetrievalObjective(Objective):
     seed: int
     """Seed of the order of data."""
 
-    def _loader(self, stage: RetrieverStageConfig) -> SequenceLoader:
-        return SequenceLoader(self.histories, self.model.max_length, stage.batch_size, self.seed, stage.windows)
+    def source(self, stage: RetrieverStageConfig) -> SequenceLoader:
+        """See `Objective`.
 
-    def batches_per_epoch(self, stage: RetrieverStageConfig, epoch: int) -> int:
-        """See `Objective`."""
-        return self._loader(stage).batches_per_epoch(epoch)
-
-    def epoch(self, stage: RetrieverStageConfig, epoch: int, start: int) -> Iterator[SequenceBatch]:
-        """See `Objective`."""
-        return self._loader(stage).epoch(epoch, start)
+        Raises:
+            ConfigError: `batch_events` has no room for one sequence.
+        """
+        return SequenceLoader(
+            self.histories, self.model.max_length, stage.batch_size, self.seed, stage.windows, stage.batch_events
+        )
 
     def targets(self, batch: SequenceBatch) -> int:
         """See `Objective`."""

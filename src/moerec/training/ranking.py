@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from moerec.batches.example_loader import ExampleLoader
 from moerec.batches.examples import ExampleBatch, ExampleTable
 from moerec.config import kind_of
 from moerec.errors import ConfigError
@@ -53,17 +54,17 @@ class RankingObjective(Objective):
                 counts |= self.labels[task.name].mask[self.rows]
         return self.rows[counts]
 
-    def batches_per_epoch(self, stage: StageConfig, epoch: int) -> int:
+    def source(self, stage: RankerStageConfig) -> ExampleLoader:
         """See `Objective`."""
-        return -(-len(self.counted) // stage.batch_size)
-
-    def epoch(self, stage: StageConfig, epoch: int, start: int) -> Iterator[ExampleBatch]:
-        """See `Objective`."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.counted)
-        values = {task.name: self.labels[task.name].values for task in self.model.tasks}
-        masks = {task.name: self.labels[task.name].mask for task in self.model.tasks}
-        for first in range(start * stage.batch_size, len(order), stage.batch_size):
-            yield self.table.batch(order[first : first + stage.batch_size], values, masks)
+        labels = {task.name: self.labels[task.name] for task in self.model.tasks}
+        return ExampleLoader(
+            table=self.table,
+            rows=self.counted,
+            values={name: target.values for name, target in labels.items()},
+            masks={name: target.mask for name, target in labels.items()},
+            batch_size=stage.batch_size,
+            seed=self.seed,
+        )
 
     def targets(self, batch: ExampleBatch) -> int:
         """See `Objective`: the rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 from torch import nn
@@ -26,8 +26,6 @@ class StageConfig(Config):
     """Passes over the train events; give this or `updates`."""
     updates: int | None = Field(default=None, ge=1)
     """Optimizer updates; give this or `epochs`."""
-    batch_size: int = Field(default=64, ge=1)
-    """Sequences of one micro-batch."""
     accumulation: int = Field(default=1, ge=1)
     """Micro-batches whose gradients make one update."""
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -65,6 +63,24 @@ class RetrieverStageConfig(StageConfig):
     """The loss and its settings."""
     windows: Literal["all", "last"] = "all"
     """all: every event is a positive once an epoch; last: only each user's most recent window."""
+    batch_size: int | None = Field(default=64, ge=1)
+    """Sequences of one micro-batch; null where `batch_events` is given."""
+    batch_events: int | None = Field(default=None, ge=1)
+    """Instead of `batch_size`: most events of one micro-batch, padding counted, so that short histories are many."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_size(cls, values: Any) -> Any:
+        """The default of `batch_size` steps back where `batch_events` is given."""
+        if isinstance(values, dict) and values.get("batch_events") is not None and "batch_size" not in values:
+            return values | {"batch_size": None}
+        return values
+
+    @model_validator(mode="after")
+    def _check_size(self) -> RetrieverStageConfig:
+        if (self.batch_size is None) == (self.batch_events is None):
+            raise ValueError("give exactly one of batch_size and batch_events; the other one is null or left out")
+        return self
 
 
 class RankerStageConfig(StageConfig):

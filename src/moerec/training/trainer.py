@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from moerec.batches.workers import BatchStream
 from moerec.config import Config
 from moerec.errors import MoerecError
 from moerec.training.checkpoint import (
@@ -78,6 +79,8 @@ class Trainer:
     """What happens around updates."""
     beside: Callable[[], Mapping[str, Any]] = dict
     """What history.jsonl holds of a validation beside its metrics; nothing is selected by it."""
+    workers: int = 0
+    """Processes that make batches ahead; the numbers do not depend on it."""
 
     @property
     def checkpoints(self) -> Path:
@@ -94,11 +97,12 @@ class Trainer:
             remove_leftovers(self.checkpoints)
         if resume and (self.checkpoints / "last").exists():
             state = load_state(self.checkpoints / "last", self.identity)
-        with self.log(state.log_bytes, state.total_updates) as log:
+        sources = [self.objective.source(stage) for stage in self.stages]
+        with self.log(state.log_bytes, state.total_updates) as log, BatchStream(sources, self.workers) as stream:
             if state.total_updates:
                 log.say(f"resuming at update {state.total_updates}, epoch {state.epoch + 1}")
             while not state.finished:
-                _StageRun(self, state, log).run()
+                _StageRun(self, state, log, stream).run()
         load_model(self.checkpoints / "best", self.objective.model)
         return state
 
@@ -106,8 +110,8 @@ class Trainer:
 class _StageRun:
     """The work of one stage."""
 
-    def __init__(self, trainer: Trainer, state: TrainingState, log: TrainingLog) -> None:
-        self.trainer, self.state, self.log = trainer, state, log
+    def __init__(self, trainer: Trainer, state: TrainingState, log: TrainingLog, stream: BatchStream) -> None:
+        self.trainer, self.state, self.log, self.stream = trainer, state, log, stream
         self.config = trainer.config
         self.objective = trainer.objective
         self.model: nn.Module = trainer.objective.model
@@ -183,7 +187,8 @@ class _StageRun:
         self.model.train()
         group: list[Any] = []
         size = self.objective.batches_per_epoch(stage, state.epoch)
-        for number, batch in enumerate(self.objective.epoch(stage, state.epoch, state.batch), start=state.batch):
+        batches = self.stream.epoch(state.stage, state.epoch, state.batch)
+        for number, batch in enumerate(batches, start=state.batch):
             group.append(batch.to(self.trainer.device))
             if len(group) < stage.accumulation and number + 1 < size:
                 continue
