@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from moerec.batches.sequences import sequence_batch
 from moerec.errors import ConfigError
 from moerec.models.new_items import with_new_items
-from tests.models.test_registered import NUM_INDICES, build, every_retriever
+from tests.models.test_registered import NUM_INDICES, build, every_retriever, padded_times, timed_batch
 
 COPIED = [5, 9, 12]
 """An item without train events, and two with; one of them lacks year and text."""
@@ -21,15 +20,15 @@ def grown(model):
 @every_retriever
 def test_known_items_stay_and_new_ones_are_their_content(kind):
     model = build(kind).eval()
-    larger, batch = grown(model), sequence_batch([[3, 4, 5], [], [7]])
+    larger, batch = grown(model), timed_batch([[3, 4, 5], [], [7]])
     assert larger.num_indices == NUM_INDICES + 3
     assert not larger.training
     scores = larger.score(batch)
     torch.testing.assert_close(scores[:, :NUM_INDICES], model.score(batch), rtol=0, atol=1e-5)
     model.item_tower.trained.zero_()
     torch.testing.assert_close(scores[:, NUM_INDICES:], larger.encode_users(batch) @ model.encode_items()[COPIED].T)
-    ends = torch.tensor([[4, NUM_INDICES], [4, 5]])
-    one, other = larger.encode_padded(ends, torch.tensor([2, 2]))
+    ends = timed_batch([[4, NUM_INDICES], [4, 5]])
+    one, other = larger.encode_padded(ends.padded_items(), ends.lengths, None, *padded_times(larger, ends))
     torch.testing.assert_close(one, other, msg="a copy of an item is the same event")
 
 
