@@ -208,7 +208,8 @@ def test_every_section_and_key_is_found_by_name_and_by_path():
             else:
                 assert key in [other_key for other in found for other_key in other.keys]
             assert not key.path or look_up(key.path.replace("[*]", "[0]"), KNOWN)
-    assert [section.name for section in look_up("retriever.item_tower", KNOWN)] == ["retriever.sasrec.item_tower"]
+    towers = [f"retriever.{kind}.item_tower" for kind in ("hstu", "ligr", "sasrec")]
+    assert [section.name for section in look_up("retriever.item_tower", KNOWN)] == towers
     assert [key.path for section in look_up("epochs", KNOWN) for key in section.keys] == [
         "training.retriever[*].epochs",
         "training.ranker[*].epochs",
