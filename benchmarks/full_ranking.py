@@ -1,6 +1,6 @@
 """Full ranking: time on MovieLens-1M, time and memory on 100,000 users x 1,000,000 items, beside plain torch.
 
-    MOEREC_MIRROR=folder python benchmarks/full_ranking.py [--write]
+    MOEREC_MIRROR=folder python benchmarks/full_ranking.py [--users 100000] [--items 1000000] [--write]
 
 On MovieLens-1M an untrained SASRec (64 wide, 2 blocks, L=200) is judged on the test part: histories are encoded, all
 unseen items scored, targets placed, lists made, all metrics computed. The plain side pads every history to L,
@@ -59,26 +59,30 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=100_000, help="users beside the big catalogue")
     parser.add_argument("--items", type=int, default=1_000_000, help="items of the big catalogue")
     parser.add_argument("--sample", type=int, default=512, help="users that the plain side ranks there")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each side on MovieLens-1M")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side on MovieLens-1M; 0 leaves it out")
     parser.add_argument("--write", action="store_true", help=f"record the result in results/{RESULTS.name}")
     parser.add_argument("--only", nargs=2, metavar=("WHAT", "THREADS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
         what, threads = options.only
         torch.set_num_threads(int(threads))
-        print(json.dumps(ml_1m(options.rounds) if what == "ml-1m" else MEASURED[what](options)))
+        print(json.dumps(MEASURED[what](options)))
         return
-    result: dict[str, Any] = {
-        "command": f"python benchmarks/full_ranking.py --users {options.users} --items {options.items}",
-        "environment": environment(),
-        "load_before": os.getloadavg(),
-        "ml_1m": {f"threads_{threads}": apart("ml-1m", threads) for threads in (1, 2)},
-        "big_catalogue": beside(apart("ours", 1), apart("plain", 1)),
-        "load_after": os.getloadavg(),
-    }
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if options.write and RESULTS.is_file() else {}
+    if options.rounds:
+        found["ml_1m"] = recorded({f"threads_{threads}": apart("ml-1m", threads) for threads in (1, 2)})
+    big = recorded(beside(apart("ours", 1), apart("plain", 1)))
+    found["big_catalogue"] = found.get("big_catalogue", {}) | {f"{options.users} x {options.items}": big}
+    found["environment"] = environment()
     if options.write:
-        write_json(RESULTS, result)
-    print(json.dumps({key: value for key, value in result.items() if key != "environment"}, indent=2))
+        write_json(RESULTS, found)
+    print(json.dumps({key: value for key, value in found.items() if key != "environment"}, indent=2))
+
+
+def recorded(measurement: dict[str, Any]) -> dict[str, Any]:
+    """The same with the command, and how many programs wanted the processor just after it."""
+    command = " ".join(["python benchmarks/full_ranking.py", *sys.argv[1:]])
+    return {"command": command, "load_average": [round(load, 1) for load in os.getloadavg()]} | measurement
 
 
 def apart(what: str, threads: int) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def apart(what: str, threads: int) -> dict[str, Any]:
 # --- MovieLens-1M
 
 
-def ml_1m(rounds: int) -> dict[str, Any]:
+def ml_1m(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the whole evaluation, ours and plain, in turns."""
     recipe = parse_recipe(
         {
@@ -116,7 +120,7 @@ def ml_1m(rounds: int) -> dict[str, Any]:
         }
         found: dict[str, Any] = {"users": len(test.cases), "items": prepared.dataset.num_items}
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-        for number in range(rounds + 1):
+        for number in range(options.rounds + 1):
             for name, run in sides.items():
                 wall, processor = time.perf_counter(), time.process_time()
                 run()
@@ -243,7 +247,11 @@ def whole_rows(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-MEASURED: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"ours": ours, "plain": whole_rows}
+MEASURED: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "ml-1m": ml_1m,
+    "ours": ours,
+    "plain": whole_rows,
+}
 
 
 def measured(model: MeanOfItems, users: int, seconds: float, processor_seconds: float) -> dict[str, Any]:

@@ -172,8 +172,9 @@ def test_what_lies_outside_of_the_bounds_is_refused(section, key):
 
 
 def test_null_is_accepted_exactly_where_the_type_says_so():
-    # One of epochs and updates is given; without a ranker much else must go; candidates tell in words what null is.
-    special = ("epochs", "updates", "ranker", "candidates")
+    # One of epochs and updates is given, and one size of a batch; without a ranker much else must go; candidates tell
+    # in words what null is.
+    special = ("epochs", "updates", "batch_size", "ranker", "candidates")
     for section, key in IN_RECIPE:
         if key.name not in special and "section" not in key.type:
             says_so = pytest.raises(ConfigError, match=rf"\b{key.name}\b")

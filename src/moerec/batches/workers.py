@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,11 +173,12 @@ def _started_apart() -> Iterator[None]:
 
     Without the second a script would run again in each worker, and do again all that it does.
     """
-    resource_tracker.ensure_running()  # started later it would open the signal again
-    main, plain = sys.modules["__main__"], ModuleType("__main__")
-    blocked = threading.current_thread() is threading.main_thread() and hasattr(signal, "pthread_sigmask")
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocked else None
-    sys.modules["__main__"] = plain
+    before = None
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # started later it would open the signal again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:

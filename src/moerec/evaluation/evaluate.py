@@ -96,9 +96,9 @@ def evaluate(
     listed = np.zeros(len(better), dtype=bool)
     top_items = np.zeros((len(cases), depth), dtype=np.int32)
     with _evaluation_mode(scorer):
-        scored = _Scored(scorer, cases, protocol, name)
         width = scorer.num_indices if candidates is None else candidates.items.shape[1]
-        for chosen in scored.blocks(width, listed=candidates is not None):  # [B]
+        scored = _Scored(scorer, cases, protocol, name, width, listed=candidates is not None)
+        for chosen in scored.blocks():  # [B]
             batch = cases.batch(chosen).to(scored.device)
             lists = None if candidates is None else candidates.select(torch.from_numpy(chosen)).to(scored.device)
             targets, offsets = jagged_rows(cases.target_offsets, chosen)
@@ -125,8 +125,20 @@ def evaluate(
 class _Scored:
     """A scorer made ready for many batches: users and items encoded, seen and reserved items ruled out."""
 
-    def __init__(self, scorer: Scorer, cases: EvaluationCases, protocol: ProtocolConfig, name: str) -> None:
-        self.scorer, self.cases, self.protocol, self.name = scorer, cases, protocol, name
+    def __init__(
+        self, scorer: Scorer, cases: EvaluationCases, protocol: ProtocolConfig, name: str, width: int, *, listed: bool
+    ) -> None:
+        """Encode what can be encoded once.
+
+        Args:
+            scorer: the scorer.
+            cases: the cases.
+            protocol: how to rank.
+            name: of the scorer, for messages.
+            width: N, the number of candidates of a case.
+            listed: whether the candidates are lists.
+        """
+        self.scorer, self.cases, self.protocol, self.name, self.width = scorer, cases, protocol, name, width
         self.device = _device_of(scorer)
         self.item_vectors: Tensor | None = None  # [N, D]
         # A subclass that scores in a way of its own must be asked; the dot product would be another model.
@@ -134,20 +146,15 @@ class _Scored:
             self.item_vectors = scorer.encode_items()
             histories = cases.batch(np.arange(len(cases)))
             self.user_vectors = encode_packed(scorer, histories, self.item_vectors)  # [C, D]
-
-    def blocks(self, width: int, *, listed: bool) -> list[Ints]:
-        """The cases in blocks that are ranked at once.
-
-        Args:
-            width: N, the number of candidates of a case.
-            listed: whether the candidates are lists.
-        """
-        per_batch, in_memory = self.protocol.users_per_batch, self.protocol.scores_in_memory
-        most = max(1, in_memory // per_batch)
+        most = max(1, protocol.scores_in_memory // protocol.users_per_batch)
         self.chunk = min(CHUNK, most)
         self.is_streamed = self.item_vectors is not None and not listed and width - FIRST_ITEM > min(WHOLE, most)
+
+    def blocks(self) -> list[Ints]:
+        """The cases in blocks that are ranked at once."""
+        per_batch, in_memory = self.protocol.users_per_batch, self.protocol.scores_in_memory
         if not self.is_streamed:
-            return pack_by_length(self.cases.history_lengths, sequences=max(1, min(per_batch, in_memory // width)))
+            return pack_by_length(self.cases.history_lengths, sequences=max(1, min(per_batch, in_memory // self.width)))
         # Cases whose targets stand near each other look for their own scores in the same chunks.
         order = np.argsort(self.cases.target_items[self.cases.target_offsets[:-1]], kind="stable")
         size = max(1, min(per_batch, in_memory // self.chunk))
