@@ -62,14 +62,12 @@ MODELS: dict[str, Model] = {
         {"n_negatives": 256},
         {"n_negatives": 256, "dropout_rate": DROPOUT},
     ),
-    "replay-sasrec": Model(
-        "RePlay SASRec, full softmax", "replay", "sasrec", speed_options={"dropout": DROPOUT, "hidden_dim": 4 * WIDTH}
-    ),
+    "replay-sasrec": Model("RePlay SASRec, full softmax", "replay", "sasrec", speed_options={"dropout": DROPOUT}),
     "replay-sasrec-buckets": Model(
         "RePlay SASRec with its length buckets",
         "replay",
         "buckets",
-        speed_options={"dropout": DROPOUT, "hidden_dim": 4 * WIDTH},
+        speed_options={"dropout": DROPOUT},
     ),
     "recbole-sasrec": Model("RecBole SASRec, full softmax", "recbole", "sasrec", speed_options=RECBOLE_DROPOUT),
 }

@@ -11,8 +11,11 @@ Rivals train in their own loops with their own losses, loaders and defaults, eac
 first call; a model that cannot be installed or run leaves its error as its row. Rows are recorded one by one in
 results/sequences.json, so that a stopped benchmark goes on, and seeds and models can be added.
 
-Speed: targets per second of processor time on one thread, of one shape (64 wide, 2 blocks, 2 heads, dropout 0.2, 128
-sequences), all sides in turns within one run. A target is a real place with a positive, so padding is none.
+Speed: targets per second of processor time on one thread, all sides in turns within one run: 64 wide, 2 blocks, 2
+heads, dropout 0.2, 128 sequences. A target is a real place with a positive, so padding is none. What is beside that is
+each library's own: the feed-forward is 64 wide in RecTools' SASRec and RePlay and 256 elsewhere, eSASRec draws 256
+negatives for each place, RecBole makes a sequence of each target and gets 2,048 of them in a batch, or what fits at
+greater lengths.
 """
 
 from __future__ import annotations
@@ -132,6 +135,11 @@ def ahead(summary: Mapping[str, Any]) -> str:
     return f"{found['difference']:+.4f} [{low:+.4f}, {high:+.4f}], p = {found['p_value']:.4f}"
 
 
+def ranged(found: Mapping[str, float], form: str) -> str:
+    """Median and range of the turns, as one cell."""
+    return f"{found['median']:{form}} ({found['min']:{form}} to {found['max']:{form}})"
+
+
 def speed_table(key: str, row: Mapping[str, Any]) -> str:
     """Rates of all sides, and the ratios of ours."""
     ours = list(row["ratio"])
@@ -139,24 +147,22 @@ def speed_table(key: str, row: Mapping[str, Any]) -> str:
     lines = [
         f"**{key}** ({row['shape']}, one thread)",
         "",
-        f"| model | targets per CPU-second | per second of wall clock | peak MiB{heads} |",
-        "|---|---|---|---|" + "---|" * len(ours),
+        f"| model | parameters | targets per CPU-second | per second of wall clock | peak MiB{heads} |",
+        "|---|---|---|---|---|" + "---|" * len(ours),
     ]
     for model, rate in row["targets_per_cpu_second"].items():
-        wall = row["targets_per_wall_second"][model]["median"]
-        ratios = [row["ratio"][mine].get(model) for mine in ours]
         cells = [
-            "" if found is None else f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f})"
-            for found in ratios
+            MODELS[model].label,
+            f"{row['parameters'][model]:,}",
+            ranged(rate, ",.0f"),
+            f"{row['targets_per_wall_second'][model]['median']:,.0f}",
+            f"{row['peak_mib'][model]:,}",
+            *(ranged(row["ratio"][mine][model], ".2f") if model in row["ratio"][mine] else "" for mine in ours),
         ]
-        peak = row["peak_mib"][model]
-        lines.append(
-            f"| {MODELS[model].label} | {rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f}) | {wall:,.0f} "
-            f"| {peak:,} | {' | '.join(cells)} |"
-        )
+        lines.append(f"| {' | '.join(cells)} |")
     for model, error in row["errors"].items():
         reason = error.splitlines()[-1]
-        lines.append(f"| {MODELS[model].label} | could not be run: {reason} | | |{' |' * len(ours)}")
+        lines.append(f"| {MODELS[model].label} | | could not be run: {reason} | | |{' |' * len(ours)}")
     return "\n".join(lines)
 
 
