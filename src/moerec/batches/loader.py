@@ -85,7 +85,7 @@ class SequenceLoader:
         lengths = ends - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)  # [T]
-        items, timestamps = self.histories.items, self.histories.timestamps
+        items, timestamps, weights = self.histories.items, self.histories.timestamps, self.histories.weights
         begins = self.histories.offsets[:-1][users]  # [B]
         earlier_offsets = np.concatenate([[0], np.cumsum(starts - begins)])
         earlier = np.arange(earlier_offsets[-1]) + np.repeat(begins - earlier_offsets[:-1], starts - begins)  # [P]
@@ -98,4 +98,6 @@ class SequenceLoader:
             first=torch.from_numpy(np.where(starts == begins, items[starts], PADDING)),
             earlier=torch.from_numpy(items[earlier]),
             earlier_offsets=torch.from_numpy(earlier_offsets),
+            weights=None if weights is None else torch.from_numpy(weights[index + 1]),
+            first_weights=None if weights is None else torch.from_numpy(weights[starts]),
         )

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from moerec.config import Config
 from moerec.dataset.schema import UNKNOWN
@@ -37,6 +38,8 @@ class ItemTowerConfig(Config):
     """Dropout inside the experts."""
     id_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of items whose id is hidden in a training step, so that content learns to speak for cold items."""
+    normalize: bool = False
+    """Item vectors have length 1, so users rank by the cosine; belongs to a loss with `normalize: true`."""
 
     @model_validator(mode="after")
     def _check(self) -> ItemTowerConfig:
@@ -99,7 +102,8 @@ class ItemTower(nn.Module):
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         """Vectors [N, D] of item indices [N]; of the whole index when None."""
-        return self.fusion(self.embed(items))
+        vectors = self.fusion(self.embed(items))
+        return F.normalize(vectors, dim=1) if self.config.normalize else vectors
 
     def embed(self, items: Tensor | None = None) -> Tensor:
         """The inputs [N, F, D] before fusion."""

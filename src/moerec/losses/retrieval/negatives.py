@@ -1,0 +1,139 @@
+"""Negatives that are drawn for an update, and how often a draw is expected to hold each of them.
+
+Shape letters: T events with something to predict, N shared negatives, K negatives of each event, I trained items,
+V size of the item index.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from moerec.config import Config
+
+DRAWN = 512
+"""Negatives that are drawn where a recipe does not say how many."""
+POWER = {"popularity": 0.75, "mixed": 0.0}
+"""Exponents of train counts where a recipe gives none: word2vec's for popularity; mixed adds uniform ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemPopulation:
+    """What negatives are drawn from: the items with train events."""
+
+    items: Tensor  # [I] int64
+    """Index of each item."""
+    counts: Tensor  # [V] int64
+    """Train events of each index."""
+    _cumulated: dict[float, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of(cls, trained: Tensor, counts: Tensor) -> ItemPopulation:
+        """The population of `trained` [V] bool items with these train counts [V]."""
+        return cls(trained.nonzero().squeeze(1), counts)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def draw(self, size: tuple[int, ...], power: float) -> Tensor:
+        """Item indices of that shape, with replacement, each by its train count to the power."""
+        if power == 0:
+            return self.items[torch.randint(len(self), size, device=self.items.device)]
+        cumulated = self._cumulate(power)  # [I]
+        drawn = torch.rand(size, dtype=cumulated.dtype, device=cumulated.device) * cumulated[-1]
+        # A product that is rounded up to the whole sum would stand behind the last item.
+        return self.items[torch.searchsorted(cumulated, drawn, right=True).clamp_(max=len(self) - 1)]
+
+    def log_probability(self, items: Tensor, power: float) -> Tensor:
+        """Log of the chance of each item in one draw, in the shape of `items`."""
+        weights = self.counts[items].to(torch.float32).pow(power)
+        total = len(self) if power == 0 else self._cumulate(power)[-1]
+        return (weights / total).log().to(torch.float32)
+
+    def log_popularity(self, items: Tensor) -> Tensor:
+        """Log of each item's share of the train events: how likely it is the positive of some event."""
+        return self.log_probability(items, 1.0)
+
+    def _cumulate(self, power: float) -> Tensor:
+        if power not in self._cumulated:
+            # 32 bits would run out of steps with many items; Apple's devices have no more.
+            kind = torch.float32 if self.counts.device.type == "mps" else torch.float64
+            self._cumulated[power] = self.counts[self.items].to(kind).pow(power).cumsum(0)  # [I]
+        return self._cumulated[power]
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """The negatives of one batch, shared by its events or each event's own."""
+
+    items: Tensor  # [N] or [T, K] int64
+    """The items: indices, or rows of the item vectors that a loss is given."""
+    log_expected: Tensor  # [N] or [T, K] float32
+    """Log of how often a draw is expected to hold each item."""
+    population: int
+    """How many items they were drawn from."""
+    counts: Tensor | None = None  # [N] float32
+    """How often the draw holds each item; None if each stands there as often as it was drawn."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether all events have the same ones."""
+        return self.items.dim() == 1
+
+    def at(self, items: Tensor) -> Negatives:
+        """The same with other numbers for the items."""
+        return replace(self, items=items)
+
+
+class NegativesConfig(Config):
+    """What a positive is told apart from."""
+
+    kind: Literal["uniform", "popularity", "in_batch", "mixed"] = "uniform"
+    """uniform; popularity: by train counts; in_batch: the batch's other positives; mixed: these and drawn ones."""
+    count: int | None = Field(default=None, ge=1)
+    """Negatives to draw, 512 by default; in_batch draws none."""
+    shared: bool = True
+    """Whether all events of a batch have the same ones; each event's own cost far more time and memory."""
+    power: float | None = Field(default=None, ge=0)
+    """Train counts are drawn by this power; 0.75 by default for popularity, 0 (uniform) for what mixed adds."""
+
+    @model_validator(mode="after")
+    def _check(self) -> NegativesConfig:
+        if self.kind == "in_batch" and self.count is not None:
+            raise ValueError("in_batch draws nothing, so it has no count; use kind: mixed, or leave count out")
+        if self.kind in ("in_batch", "mixed") and not self.shared:
+            raise ValueError(f"{self.kind}: the positives of a batch are shared; leave shared out")
+        if self.kind not in POWER and self.power is not None:
+            raise ValueError(f"{self.kind} has no power; use kind: popularity or mixed, or leave power out")
+        return self
+
+    @property
+    def drawn(self) -> int:
+        """How many are drawn: for a batch, or for each event."""
+        return 0 if self.kind == "in_batch" else self.count or DRAWN
+
+    def draw(self, population: ItemPopulation, positives: Tensor) -> Negatives:
+        """Negatives for a batch's positives [T] by torch's own generator, which the trainer seeds for each update."""
+        power = POWER.get(self.kind, 0.0) if self.power is None else self.power
+        if self.kind in ("uniform", "popularity"):
+            size = (self.drawn,) if self.shared else (len(positives), self.drawn)
+            items = population.draw(size, power)
+            return Negatives(items, population.log_probability(items, power) + math.log(self.drawn), len(population))
+        met, counts = torch.unique(positives, return_counts=True)
+        expected = population.log_popularity(met) + math.log(max(1, len(positives)))
+        if self.kind == "in_batch":
+            return Negatives(met, expected, len(population), counts.float())
+        drawn = population.draw((self.drawn,), power)
+        items = torch.cat([met, drawn])
+        # An item can come either way, so it is expected as often as both together bring it.
+        expected = torch.logaddexp(
+            population.log_popularity(items) + math.log(max(1, len(positives))),
+            population.log_probability(items, power) + math.log(self.drawn),
+        )
+        counts = torch.cat([counts.float(), torch.ones(len(drawn), device=items.device)])
+        return Negatives(items, expected, len(population), counts)
