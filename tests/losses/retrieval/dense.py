@@ -43,7 +43,7 @@ def _of_event(loss: RetrievalLossConfig, events: NextItems, event: int, scores: 
     if isinstance(loss, BCEConfig):
         weight = 1.0
         if isinstance(loss, GBCEConfig):
-            alpha = min(1.0, len(drawn) / (negatives.population - 1))
+            alpha = min(1.0, sum(counts) / (negatives.population - 1))
             weight = alpha * (loss.calibration * (1 - 1 / alpha) + 1 / alpha)
         pushed = sum((F.logsigmoid(-score) * count for score, _, count in columns), nothing)
         return -(weight * F.logsigmoid(scores[positive]) + pushed) / (1 + sum(counts))

@@ -32,7 +32,7 @@ def test_expected_counts_are_those_of_many_draws(config):
         drawn = config.draw(population(), positives)
         assert drawn.shared == config.shared
         counts = torch.ones(drawn.items.shape) if drawn.counts is None else drawn.counts
-        met.index_add_(0, drawn.items.flatten(), counts.flatten())
+        met.index_add_(0, drawn.items.flatten(), counts.flatten().float())
         expected[drawn.items.flatten()] = drawn.log_expected.exp().flatten()
     assert met[4] == 0  # not trained
     met, expected = np.delete(met.numpy(), 4), np.delete(expected.numpy(), 4)
@@ -50,7 +50,7 @@ def test_a_seed_decides_the_draw():
     draws = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        draws.append(config.draw(population(), torch.tensor([2, 3])).items)
+        draws.append(config.draw(population(), torch.tensor([2, 3])).counts)
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 

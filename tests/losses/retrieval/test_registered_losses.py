@@ -10,7 +10,7 @@ from moerec.batches.histories import TrainHistories
 from moerec.batches.sequences import sequence_batch
 from moerec.config import implementations, validate
 from moerec.errors import ConfigError
-from moerec.losses.retrieval import FullSoftmaxConfig, NextItems, RetrievalLossConfig, SampledLossConfig
+from moerec.losses.retrieval import FullSoftmaxConfig, Negatives, NextItems, RetrievalLossConfig, SampledLossConfig
 from moerec.models.sasrec import SASRecConfig
 from moerec.training.objective import RetrievalObjective
 from moerec.training.stages import RetrieverStageConfig
@@ -60,7 +60,7 @@ def test_every_registered_loss_is_tested():
 
 @pytest.mark.parametrize(("kind", "settings"), CASES)
 def test_value_and_gradient_equal_the_plain_formula(kind, settings, monkeypatch):
-    monkeypatch.setattr("moerec.losses.retrieval.contrast._parts", lambda events, _: map(slice, *chunks(events)))
+    monkeypatch.setattr("moerec.losses.retrieval.contrast._parts", lambda users, _: map(slice, *chunks(len(users))))
     loss = loss_of(kind, **settings)
     for seen, weights in ((False, False), (True, True)):
         events = problem(loss, seen=seen, weights=weights)
@@ -92,7 +92,9 @@ def test_chunks_do_not_change_the_result(kind, settings, monkeypatch):
     events = problem(loss, seen=True)
     if isinstance(loss, SampledLossConfig):
         whole = loss(events)
-        monkeypatch.setattr("moerec.losses.retrieval.contrast._parts", lambda n, _: (slice(i, i + 1) for i in range(n)))
+        monkeypatch.setattr(
+            "moerec.losses.retrieval.contrast._parts", lambda users, _: (slice(i, i + 1) for i in range(T))
+        )
         torch.testing.assert_close(loss(events), whole)
     else:
         torch.testing.assert_close(loss_of(kind, chunk=1)(events), loss_of(kind, chunk=1000)(events))
@@ -103,8 +105,9 @@ def test_chunks_do_not_change_the_result(kind, settings, monkeypatch):
 def test_a_negative_that_is_the_positive_never_pushes_it_down(kind, shared):
     loss = loss_of(kind, negatives={"count": 3, "shared": shared})
     events = problem(loss)
-    planted = torch.full((3,) if shared else (T, 3), 7)
-    same = replace(events, positives=torch.full((T,), 7), negatives=events.negatives.at(planted))
+    ones = torch.zeros(1) if shared else torch.zeros(T, 3)
+    planted = Negatives(ones.long() + 7, ones, 10, ones.long() + 3 if shared else None)
+    same = replace(events, positives=torch.full((T,), 7), negatives=planted)
     value = loss(same)
     _, by_items = gradients(value, same)
     # All negatives are the positive itself, so there is nothing to be told apart from.

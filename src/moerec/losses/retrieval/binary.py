@@ -50,7 +50,7 @@ class GBCEConfig(BCEConfig):
     def rule(self, negatives: Negatives) -> BinaryRule:
         """See `SampledLossConfig`."""
         # The share of all other items that each event is compared with.
-        rate = min(1.0, negatives.items.shape[-1] / max(1, negatives.population - 1))
+        rate = min(1.0, negatives.total / max(1, negatives.population - 1))
         return BinaryRule(negatives.counts, 1 - self.calibration * (1 - rate))
 
 
@@ -74,13 +74,13 @@ class BinaryRule:
     positive_weight: float
     """Exponent of the positive's probability."""
 
-    def __call__(self, positive: Tensor, negative: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, positive: Tensor, negative: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor, float]:
         """See `contrast.Rule`."""
         share = _share(self.counts, negative, 1)
         losses = (F.softplus(negative) * share).sum(1)  # [C]
         first = share if self.counts is None else 1 / (1 + self.counts.sum())
         losses += first * self.positive_weight * F.softplus(-positive)
-        return losses, -first * self.positive_weight * torch.sigmoid(-positive), negative.sigmoid_().mul_(share)
+        return losses, -first * self.positive_weight * torch.sigmoid(-positive), negative.sigmoid_().mul_(share), 1.0
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ class PairRule:
     counts: Tensor | None  # [N]
     """How often each negative counts; None for once."""
 
-    def __call__(self, positive: Tensor, negative: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, positive: Tensor, negative: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor, float]:
         """See `contrast.Rule`."""
         share = _share(self.counts, negative, 0)
         margins = negative.sub_(positive[:, None])  # [C, N]
         losses = (F.softplus(margins) * share).sum(1)  # [C]
         by_negative = margins.sigmoid_().mul_(share)  # [C, N]
-        return losses, -by_negative.sum(1), by_negative
+        return losses, -by_negative.sum(1), by_negative, 1.0
 
 
 def _share(counts: Tensor | None, negative: Tensor, others: int) -> Tensor | float:

@@ -20,14 +20,16 @@ from moerec.losses.retrieval.negatives import Negatives
 from moerec.losses.retrieval.precision import accurate_dtype, plain_arithmetic, product_dtype
 from moerec.losses.retrieval.seen import SeenItems
 
-CHUNK_SCORES = 2**18
-"""Numbers of a chunk: 1 MiB in 32 bits, about the cache of a core."""
+CHUNK_SCORES = {"cpu": 2**18, "other": 2**25}
+"""Numbers of a chunk: 1 MiB in 32 bits, about the cache of a core; accelerators want large products."""
 
 
 class Rule(Protocol):
     """What a loss makes of scores."""
 
-    def __call__(self, positive: Tensor, negative: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(
+        self, positive: Tensor, negative: Tensor, part: slice
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
         """Losses and their derivatives.
 
         Args:
@@ -36,7 +38,8 @@ class Rule(Protocol):
             part: which events these are.
 
         Returns:
-            [C] losses, [C] their derivatives by `positive`, [C, N] and by `negative`, 0 where the score is -inf.
+            [C] losses, [C] their derivatives by `positive`, [C, N] and by `negative`, 0 where the score is -inf; and a
+            factor, one or [C], that these still lack, as it is cheaper to multiply the narrow side of a product.
         """
 
 
@@ -82,21 +85,22 @@ class _Contrast(torch.autograd.Function):
             users_gradient = torch.empty_like(users, dtype=wide)  # [T, D]
             items_gradient = torch.zeros_like(items, dtype=wide)  # [M, D]
             total = users.new_zeros((), dtype=wide)
-            for part in _parts(len(users), scorer.numbers):
+            for part in _parts(users, scorer.numbers):
                 vectors, wanted = users[part], positives[part]  # [C, D], [C]
                 wanted_vectors = items[wanted].to(wide)  # [C, D]
-                positive = (vectors.to(wide) * wanted_vectors).sum(1)  # [C]
+                pushes = vectors.to(wide)  # [C, D]
+                positive = (pushes * wanted_vectors).sum(1)  # [C]
                 negative = scorer.scores(vectors.to(narrow), part)  # [C, N]
-                negative.masked_fill_(scorer.no_negatives(wanted, part), -torch.inf)
-                losses, by_positive, by_negative = rule(positive, negative, part)
+                scorer.leave_out(negative, wanted, part)
+                losses, by_positive, by_negative, factor = rule(positive, negative, part)
                 if weights is not None:
-                    factor = weights[part].to(wide)  # [C]
-                    losses, by_positive = losses * factor, by_positive * factor
-                    by_negative = by_negative.mul_(factor[:, None])
+                    weight = weights[part].to(wide)  # [C]
+                    losses, by_positive, factor = losses * weight, by_positive * weight, factor * weight
                 total += losses.sum()
-                users_gradient[part] = scorer.backward(by_negative.to(narrow), vectors.to(narrow), part)
-                users_gradient[part] += by_positive[:, None] * wanted_vectors
-                items_gradient.index_add_(0, wanted, by_positive[:, None] * vectors.to(wide))
+                items_gradient.index_add_(0, wanted, by_positive[:, None] * pushes)
+                column = factor[:, None] if isinstance(factor, Tensor) else factor
+                gradient = scorer.backward(by_negative.to(narrow), (pushes * column).to(narrow), part)  # [C, D]
+                users_gradient[part] = gradient.mul_(column).addcmul_(by_positive[:, None], wanted_vectors)
             scorer.add_gradient(items_gradient)
         ctx.save_for_backward(users_gradient.to(users.dtype), items_gradient.to(items.dtype))
         return total
@@ -116,14 +120,19 @@ class _Shared:
         self.vectors = items[rows]  # [N, D]
         self.gradient = torch.zeros_like(self.vectors, dtype=wide)  # [N, D]
         self.seen = None if seen is None else seen.of(rows)
+        self.columns = torch.full((len(items),), -1, device=rows.device)  # [M] where each item is a negative
+        self.columns[rows] = torch.arange(len(rows), device=rows.device)
         self.numbers = len(rows)
 
     def scores(self, users: Tensor, part: slice) -> Tensor:
         return (users @ self.vectors.T).to(self.wide)  # [C, N]
 
-    def no_negatives(self, positives: Tensor, part: slice) -> Tensor:
-        same = positives[:, None] == self.rows  # [C, N]
-        return same if self.seen is None else same.logical_or_(self.seen.mask(part.start, part.stop))
+    def leave_out(self, scores: Tensor, positives: Tensor, part: slice) -> None:
+        columns = self.columns[positives, None]  # [C, 1]
+        there = columns.clamp(min=0)  # [C, 1]
+        scores.scatter_(1, there, torch.where(columns < 0, scores.gather(1, there), -torch.inf))
+        if self.seen is not None:
+            scores.masked_fill_(self.seen.mask(part.start, part.stop), -torch.inf)
 
     def backward(self, by_score: Tensor, users: Tensor, part: slice) -> Tensor:
         if by_score.dtype == self.wide:
@@ -148,10 +157,12 @@ class _Own:
         self.vectors = self.items[self.rows[part]]  # [C, N, D]
         return torch.bmm(self.vectors, users[:, :, None]).squeeze(2).to(self.wide)  # [C, N]
 
-    def no_negatives(self, positives: Tensor, part: slice) -> Tensor:
+    def leave_out(self, scores: Tensor, positives: Tensor, part: slice) -> None:
         rows = self.rows[part]  # [C, N]
-        same = positives[:, None] == rows  # [C, N]
-        return same if self.seen is None else same.logical_or_(self.seen.mask_own(part.start, part.stop, rows))
+        mask = positives[:, None] == rows  # [C, N]
+        if self.seen is not None:
+            mask |= self.seen.mask_own(part.start, part.stop, rows)
+        scores.masked_fill_(mask, -torch.inf)
 
     def backward(self, by_score: Tensor, users: Tensor, part: slice) -> Tensor:
         pushed = by_score[:, :, None] * users[:, None, :]  # [C, N, D]
@@ -162,7 +173,7 @@ class _Own:
         items_gradient += self.gradient
 
 
-def _parts(events: int, numbers: int) -> Iterator[slice]:
+def _parts(users: Tensor, numbers: int) -> Iterator[slice]:
     """Chunks of events that have `numbers` numbers each."""
-    size = max(16, CHUNK_SCORES // max(1, numbers))
-    return (slice(start, min(start + size, events)) for start in range(0, events, size))
+    size = max(16, CHUNK_SCORES.get(users.device.type, CHUNK_SCORES["other"]) // max(1, numbers))
+    return (slice(start, min(start + size, len(users))) for start in range(0, len(users), size))

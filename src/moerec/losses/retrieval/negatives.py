@@ -72,18 +72,23 @@ class Negatives:
     """The negatives of one batch, shared by its events or each event's own."""
 
     items: Tensor  # [N] or [T, K] int64
-    """The items: indices, or rows of the item vectors that a loss is given."""
+    """The items: indices, or rows of the item vectors that a loss is given. Shared ones are all different."""
     log_expected: Tensor  # [N] or [T, K] float32
     """Log of how often a draw is expected to hold each item."""
     population: int
     """How many items they were drawn from."""
-    counts: Tensor | None = None  # [N] float32
-    """How often the draw holds each item; None if each stands there as often as it was drawn."""
+    counts: Tensor | None = None  # [N]
+    """How often the draw holds each of the shared items; None for once."""
 
     @property
     def shared(self) -> bool:
         """Whether all events have the same ones."""
         return self.items.dim() == 1
+
+    @property
+    def total(self) -> int:
+        """How many each event has, repeats counted."""
+        return self.items.shape[-1] if self.counts is None else int(self.counts.sum())
 
     def at(self, items: Tensor) -> Negatives:
         """The same with other numbers for the items."""
@@ -120,20 +125,23 @@ class NegativesConfig(Config):
     def draw(self, population: ItemPopulation, positives: Tensor) -> Negatives:
         """Negatives for a batch's positives [T] by torch's own generator, which the trainer seeds for each update."""
         power = POWER.get(self.kind, 0.0) if self.power is None else self.power
-        if self.kind in ("uniform", "popularity"):
-            size = (self.drawn,) if self.shared else (len(positives), self.drawn)
-            items = population.draw(size, power)
-            return Negatives(items, population.log_probability(items, power) + math.log(self.drawn), len(population))
-        met, counts = torch.unique(positives, return_counts=True)
-        expected = population.log_popularity(met) + math.log(max(1, len(positives)))
-        if self.kind == "in_batch":
-            return Negatives(met, expected, len(population), counts.float())
-        drawn = population.draw((self.drawn,), power)
-        items = torch.cat([met, drawn])
-        # An item can come either way, so it is expected as often as both together bring it.
-        expected = torch.logaddexp(
-            population.log_popularity(items) + math.log(max(1, len(positives))),
-            population.log_probability(items, power) + math.log(self.drawn),
-        )
-        counts = torch.cat([counts.float(), torch.ones(len(drawn), device=items.device)])
-        return Negatives(items, expected, len(population), counts)
+        count = self.drawn if self.shared else self.drawn * len(positives)
+        items = population.draw((count,), power) if count else positives[:0]
+        if not self.shared:
+            expected = population.log_probability(items, power) + math.log(self.drawn)
+            size = (len(positives), self.drawn)
+            return Negatives(items.view(size), expected.view(size), len(population))
+        if self.kind in ("in_batch", "mixed"):
+            items = torch.cat([positives, items])
+        # What comes twice is scored once.
+        items, counts = torch.unique(items, return_counts=True)
+        return Negatives(items, self._log_expected(population, items, len(positives), power), len(population), counts)
+
+    def _log_expected(self, population: ItemPopulation, items: Tensor, events: int, power: float) -> Tensor:
+        """Log of how often a shared draw is expected to hold each item; both ways to come add up."""
+        ways = []
+        if self.kind in ("in_batch", "mixed"):
+            ways.append(population.log_popularity(items) + math.log(max(1, events)))
+        if self.drawn:
+            ways.append(population.log_probability(items, power) + math.log(self.drawn))
+        return torch.logsumexp(torch.stack(ways), 0) if len(ways) > 1 else ways[0]

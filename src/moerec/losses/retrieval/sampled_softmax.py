@@ -58,7 +58,7 @@ class SoftmaxRule:
     scale: float = 1.0
     """Factor of the scores of negatives."""
 
-    def __call__(self, positive: Tensor, negative: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, positive: Tensor, negative: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See `contrast.Rule`."""
         if self.scale != 1:
             negative.mul_(self.scale)
@@ -73,4 +73,4 @@ class SoftmaxRule:
         slope: Tensor | float = 1.0
         if self.gamma:
             losses, slope = focal(losses, self.gamma)
-        return losses, -wrong / sums * slope, weights.mul_((self.scale * slope / sums)[:, None])
+        return losses, -wrong / sums * slope, weights, self.scale * slope / sums
