@@ -40,7 +40,7 @@ def _of_event(loss: RetrievalLossConfig, events: NextItems, event: int, scores: 
     if isinstance(loss, BPRConfig):
         margins = ((scores[positive] - score, count) for score, _, count in columns)
         return -sum((F.logsigmoid(margin) * count for margin, count in margins), nothing) / sum(counts)
-    if isinstance(loss, BCEConfig):
+    if isinstance(loss, (BCEConfig, GBCEConfig)):
         weight = 1.0
         if isinstance(loss, GBCEConfig):
             alpha = min(1.0, sum(counts) / (negatives.population - 1))

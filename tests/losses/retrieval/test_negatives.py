@@ -30,13 +30,13 @@ def test_expected_counts_are_those_of_many_draws(config):
     for _ in range(rounds):
         positives = torch.multinomial(shares, events, replacement=True, generator=generator)
         drawn = config.draw(population(), positives)
-        assert drawn.shared == config.shared
+        assert drawn.shared == config.is_shared
         counts = torch.ones(drawn.items.shape) if drawn.counts is None else drawn.counts
         met.index_add_(0, drawn.items.flatten(), counts.flatten().float())
         expected[drawn.items.flatten()] = drawn.log_expected.exp().flatten()
     assert met[4] == 0  # not trained
     met, expected = np.delete(met.numpy(), 4), np.delete(expected.numpy(), 4)
-    if not config.shared:
+    if not config.is_shared:
         rounds *= events
     # A count of many draws has about the variance of its mean.
     assert (np.abs(met - rounds * expected) < 4.5 * np.sqrt(rounds * expected) + 1).all()
@@ -104,3 +104,22 @@ def test_with_log_q_the_gradient_is_that_of_the_full_softmax_on_average(config):
 def test_settings_that_would_be_ignored_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         loss_of("sampled_softmax", negatives=settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "negatives", "size", "shared"),
+    [
+        ("sampled_softmax", {}, 512, True),
+        ("info_nce", {}, 512, True),
+        ("info_nce", {"kind": "uniform"}, 512, True),
+        ("gbce", {}, 256, True),
+        ("bce", {}, 1, False),
+        ("bpr", {"kind": "popularity"}, 1, False),
+        ("bce", {"kind": "in_batch"}, 0, True),
+        ("bce", {"kind": "mixed"}, 512, True),
+        ("bce", {"count": 3, "shared": True}, 3, True),
+    ],
+)
+def test_each_loss_has_defaults_of_its_own(kind, negatives, size, shared):
+    chosen = loss_of(kind, negatives=negatives).negatives
+    assert (chosen.drawn, chosen.is_shared) == (size, shared)

@@ -103,7 +103,7 @@ def test_chunks_do_not_change_the_result(kind, settings, monkeypatch):
 @pytest.mark.parametrize("kind", [kind for kind in SETTINGS if kind != "full_softmax"])
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_negative_that_is_the_positive_never_pushes_it_down(kind, shared):
-    loss = loss_of(kind, negatives={"count": 3, "shared": shared})
+    loss = loss_of(kind, negatives={"kind": "uniform", "count": 3, "shared": shared})
     events = problem(loss)
     ones = torch.zeros(1) if shared else torch.zeros(T, 3)
     planted = Negatives(ones.long() + 7, ones, 10, ones.long() + 3 if shared else None)
@@ -246,7 +246,7 @@ def test_a_stage_finds_its_loss_by_kind_and_has_a_default():
         return stage.loss
 
     assert loss(exclude_seen=False) == FullSoftmaxConfig(exclude_seen=False)
-    assert loss(kind="bpr").negatives.count == 1
+    assert loss(kind="bpr").negatives.drawn == 1
     own = loss(kind=f"{__name__}:HalvedConfig", factor=0.25)
     assert own.factor == 0.25
     with pytest.raises(ConfigError, match=r"unknown retrieval_loss 'info_nse'; did you mean 'info_nce'\?"):

@@ -6,6 +6,7 @@ Shape letters: N negatives, C events of a chunk.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -15,14 +16,24 @@ from torch.nn import functional as F
 from moerec.losses.retrieval.base import SampledLossConfig
 from moerec.losses.retrieval.negatives import Negatives, NegativesConfig
 
-ONE = NegativesConfig(count=1, shared=False)
-"""The classical choice: one uniform negative for each event."""
+
+class OneNegativeConfig(NegativesConfig):
+    """What a positive is told apart from; by default one uniform negative for each event."""
+
+    DRAWN: ClassVar[int] = 1
+    SHARED: ClassVar[bool] = False
+
+
+class ManyNegativesConfig(NegativesConfig):
+    """What a positive is told apart from."""
+
+    DRAWN: ClassVar[int] = 256
 
 
 class BCEConfig(SampledLossConfig):
     """Binary cross-entropy, the mean over a positive and its negatives; the loss of SASRec with one of them."""
 
-    negatives: NegativesConfig = ONE
+    negatives: OneNegativeConfig = OneNegativeConfig()
     """What a positive is told apart from; the positive itself is never its own negative."""
 
     def rule(self, negatives: Negatives) -> BinaryRule:
@@ -30,10 +41,10 @@ class BCEConfig(SampledLossConfig):
         return BinaryRule(negatives.counts, 1.0)
 
 
-class GBCEConfig(BCEConfig):
+class GBCEConfig(SampledLossConfig):
     """Binary cross-entropy whose positive counts less the fewer items are drawn (gSASRec, Petrov & Macdonald 2023)."""
 
-    negatives: NegativesConfig = NegativesConfig(count=256)
+    negatives: ManyNegativesConfig = ManyNegativesConfig()
     """What a positive is told apart from: uniform draws, for which the calibration is made."""
     calibration: float = Field(default=0.75, ge=0, le=1)
     """The paper's t: 0 is plain binary cross-entropy, 1 gives calibrated probabilities."""
@@ -57,7 +68,7 @@ class GBCEConfig(BCEConfig):
 class BPRConfig(SampledLossConfig):
     """The positive should score higher than each negative (Rendle et al. 2009), the mean over its negatives."""
 
-    negatives: NegativesConfig = ONE
+    negatives: OneNegativeConfig = OneNegativeConfig()
     """What a positive is told apart from; the positive itself is never its own negative."""
 
     def rule(self, negatives: Negatives) -> PairRule:

@@ -101,6 +101,7 @@ class _Contrast(torch.autograd.Function):
                 column = factor[:, None] if isinstance(factor, Tensor) else factor
                 gradient = scorer.backward(by_negative.to(narrow), (pushes * column).to(narrow), part)  # [C, D]
                 users_gradient[part] = gradient.mul_(column).addcmul_(by_positive[:, None], wanted_vectors)
+                del negative, by_negative  # else they would live until the next chunk has its own
             scorer.add_gradient(items_gradient)
         ctx.save_for_backward(users_gradient.to(users.dtype), items_gradient.to(items.dtype))
         return total

@@ -91,6 +91,7 @@ class _FullSoftmax(torch.autograd.Function):
                     items_gradient.addmm_(weights.T, scaled)
                 else:
                     items_gradient += weights.T @ scaled.to(narrow)
+                del logits, weights  # else they would live until the next chunk has its own
             items_gradient.index_add_(0, positives, pulls, alpha=-1)
         ctx.save_for_backward(users_gradient.to(users.dtype), items_gradient.to(items.dtype))
         return total

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -16,8 +16,6 @@ from torch import Tensor
 
 from moerec.config import Config
 
-DRAWN = 512
-"""Negatives that are drawn where a recipe does not say how many."""
 POWER = {"popularity": 0.75, "mixed": 0.0}
 """Exponents of train counts where a recipe gives none: word2vec's for popularity; mixed adds uniform ones."""
 
@@ -98,40 +96,57 @@ class Negatives:
 class NegativesConfig(Config):
     """What a positive is told apart from."""
 
+    DRAWN: ClassVar[int] = 512
+    """Negatives that are drawn where a recipe does not say how many."""
+    SHARED: ClassVar[bool] = True
+    """Whether events share drawn ones where a recipe does not say it."""
+
     kind: Literal["uniform", "popularity", "in_batch", "mixed"] = "uniform"
     """uniform; popularity: by train counts; in_batch: the batch's other positives; mixed: these and drawn ones."""
     count: int | None = Field(default=None, ge=1)
-    """Negatives to draw, 512 by default; in_batch draws none."""
-    shared: bool = True
-    """Whether all events of a batch have the same ones; each event's own cost far more time and memory."""
+    """Negatives to draw; null for 512 (1 of bce and bpr, 256 of gbce, 512 of mixed); in_batch draws none."""
+    shared: bool | None = None
+    """Whether a batch shares them; each event's own cost far more time and memory; null for true (false: bce, bpr)."""
     power: float | None = Field(default=None, ge=0)
-    """Train counts are drawn by this power; 0.75 by default for popularity, 0 (uniform) for what mixed adds."""
+    """Train counts are drawn by this power; null for 0.75 of popularity, and for 0 (uniform) of what mixed adds."""
 
     @model_validator(mode="after")
     def _check(self) -> NegativesConfig:
         if self.kind == "in_batch" and self.count is not None:
             raise ValueError("in_batch draws nothing, so it has no count; use kind: mixed, or leave count out")
-        if self.kind in ("in_batch", "mixed") and not self.shared:
+        if self.with_batch and self.shared is False:
             raise ValueError(f"{self.kind}: the positives of a batch are shared; leave shared out")
         if self.kind not in POWER and self.power is not None:
             raise ValueError(f"{self.kind} has no power; use kind: popularity or mixed, or leave power out")
         return self
 
     @property
+    def with_batch(self) -> bool:
+        """Whether the batch's other positives are negatives."""
+        return self.kind in ("in_batch", "mixed")
+
+    @property
     def drawn(self) -> int:
         """How many are drawn: for a batch, or for each event."""
-        return 0 if self.kind == "in_batch" else self.count or DRAWN
+        if self.kind == "in_batch":
+            return 0
+        return self.count or (NegativesConfig.DRAWN if self.kind == "mixed" else self.DRAWN)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all events of a batch have the same ones."""
+        return self.with_batch or (self.SHARED if self.shared is None else self.shared)
 
     def draw(self, population: ItemPopulation, positives: Tensor) -> Negatives:
         """Negatives for a batch's positives [T] by torch's own generator, which the trainer seeds for each update."""
         power = POWER.get(self.kind, 0.0) if self.power is None else self.power
-        count = self.drawn if self.shared else self.drawn * len(positives)
+        count = self.drawn if self.is_shared else self.drawn * len(positives)
         items = population.draw((count,), power) if count else positives[:0]
-        if not self.shared:
+        if not self.is_shared:
             expected = population.log_probability(items, power) + math.log(self.drawn)
             size = (len(positives), self.drawn)
             return Negatives(items.view(size), expected.view(size), len(population))
-        if self.kind in ("in_batch", "mixed"):
+        if self.with_batch:
             items = torch.cat([positives, items])
         # What comes twice is scored once.
         items, counts = torch.unique(items, return_counts=True)
@@ -140,7 +155,7 @@ class NegativesConfig(Config):
     def _log_expected(self, population: ItemPopulation, items: Tensor, events: int, power: float) -> Tensor:
         """Log of how often a shared draw is expected to hold each item; both ways to come add up."""
         ways = []
-        if self.kind in ("in_batch", "mixed"):
+        if self.with_batch:
             ways.append(population.log_popularity(items) + math.log(max(1, events)))
         if self.drawn:
             ways.append(population.log_probability(items, power) + math.log(self.drawn))

@@ -6,6 +6,7 @@ Shape letters: T events with something to predict, N negatives, C events of a ch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -31,10 +32,17 @@ class SampledSoftmaxConfig(SoftmaxFamilyConfig, SampledLossConfig):
         return SoftmaxRule(offsets, self.focal_gamma)
 
 
+class MixedNegativesConfig(NegativesConfig):
+    """What a positive is told apart from."""
+
+    kind: Literal["uniform", "popularity", "in_batch", "mixed"] = "mixed"
+    """uniform; popularity: by train counts; in_batch: the batch's other positives; mixed: these and drawn ones."""
+
+
 class InfoNCEConfig(SampledSoftmaxConfig):
     """Cross-entropy against the batch's other positives and drawn negatives, with two temperatures."""
 
-    negatives: NegativesConfig = NegativesConfig(kind="mixed")
+    negatives: MixedNegativesConfig = MixedNegativesConfig()
     """What a positive is told apart from; the positive itself is never its own negative."""
     negative_temperature: float | None = Field(default=None, gt=0)
     """Scores of negatives are divided by this instead of `temperature`; null for the same."""
