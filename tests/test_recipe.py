@@ -199,7 +199,7 @@ def test_an_override_changes_one_of_two_parts_that_share_an_anchor(tmp_path: Pat
             "training.retriever[0].schedule.warmpu=3",
             "training.retriever[0].schedule.warmpu: unknown key; did you mean 'warmup'?",
         ),
-        ("training.retriever[0].loss.exclude=3", "training.retriever[0].loss.exclude: unknown key; "),
+        ("training.retriever[0].loss.exclude=3", "training.retriever[*].loss.exclude: unknown key; "),
         ("evaluation.cutofs=[5]", "evaluation.cutofs: unknown key; did you mean 'cutoffs'?"),
         ("evaluation.zzz=1", "evaluation.zzz: unknown key; known keys: cutoffs, examples, filter_seen, "),
     ],

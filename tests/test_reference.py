@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from moerec.cli import app
 from moerec.config import Config, implementations
 from moerec.errors import ConfigError
+from moerec.losses.retrieval import FullSoftmaxConfig
 from moerec.models.baselines.base import Choice, Range
 from moerec.models.ranking_baselines import MeansConfig
 from moerec.recipe import apply_override, parse_recipe
@@ -31,6 +32,7 @@ ROLES = [
     ("ranker", "ranker"),
     ("ranking_baseline", "ranking_baselines"),
     ("weighting", "training.ranker.weighting"),
+    ("retrieval_loss", "training.retriever.loss"),
 ]
 
 MODALITIES = {
@@ -54,6 +56,7 @@ def base_recipe(section, key) -> dict:
     given = {name: value for name, value in MODALITIES[modality].items() if modality != "image" or name != key.name}
     feature = chosen("causal_features", implementations("feature"), "clock")
     weighting = chosen("training.ranker.weighting", implementations("weighting"), "fixed")
+    loss = chosen("training.retriever.loss", implementations("retrieval_loss"), "full_softmax")
     task = {"name": "like", "label": "rating"}
     if key.path == "ranker.tasks[*].label":
         task = {"name": "met", "population": "reviews+negatives"}
@@ -65,7 +68,10 @@ def base_recipe(section, key) -> dict:
         "causal_features": {"chosen": dict.fromkeys(required(f"causal_features.{feature}"), "chosen")},
         "retriever": {"kind": chosen("retriever", implementations("retriever"), "sasrec")},
         "ranker": {"kind": chosen("ranker", implementations("ranker"), "mmoe"), "tasks": [task]},
-        "training": {"retriever": [{"epochs": 3}], "ranker": [{"epochs": 3, "weighting": {"kind": weighting}}]},
+        "training": {
+            "retriever": [{"epochs": 3, "loss": {"kind": loss}}],
+            "ranker": [{"epochs": 3, "weighting": {"kind": weighting}}],
+        },
     }
     recipe["causal_features"]["chosen"]["kind"] = feature
     for part, otherwise in (("expert", "mlp"), ("gate", "dense")):
@@ -74,6 +80,10 @@ def base_recipe(section, key) -> dict:
     tower = "retriever.item_tower.gate"
     if section.name.startswith(f"{tower}."):
         recipe["retriever"]["item_tower"] = {"gate": {"kind": chosen(tower, implementations("gate"), "dense")}}
+    if section.name == "training.retriever.action_weights":
+        balanced = {"column": "rating", "kind": "class_balanced"}
+        fixed = {"column": "rating", "weights": {"5": 2.0}}
+        recipe["training"]["retriever"][0]["action_weights"] = fixed if key.name in ("column", "kind") else balanced
     if key.path == "retriever":
         del recipe["retriever"]
     return recipe
@@ -148,6 +158,9 @@ def test_a_required_key_cannot_be_left_out(section, key):
     for part in above:
         place = place[int(part)] if part.isdigit() else place[part]
     del place[last]
+    if key.path == "training.retriever[*].loss.kind":
+        assert isinstance(parse_recipe(values).training.retriever[0].loss, FullSoftmaxConfig)
+        return
     with pytest.raises(ConfigError, match=rf"\b{last}\b"):
         parse_recipe(values)
 

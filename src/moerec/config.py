@@ -292,6 +292,8 @@ class Discovered:
     """Path under which the implementation's keys stand, for messages."""
     beside: str = ""
     """The key that names the kind, if the implementation's keys stand beside those of the section; see `gathered`."""
+    default: str = ""
+    """The kind of a mapping that names none; without it the kind is required."""
 
     @property
     def selector(self) -> str:
@@ -325,6 +327,8 @@ class Discovered:
 
     def _make(self, bases: tuple[type[Config], ...], values: Any, name: str = "") -> Any:
         where = f"{self.where}.{name}" if name else self.where
+        if self.default and isinstance(values, Mapping):
+            values = {"kind": self.default} | dict(values)
         return discover(self.role, values, where, bases) if isinstance(values, Mapping) else values
 
     def _make_each(self, bases: tuple[type[Config], ...], values: Any) -> Any:

@@ -195,7 +195,8 @@ def _inside_field(field: FieldInfo, name: str, path: str, own: bool) -> Iterator
         path += ".<name>" if get_origin(field.annotation) is dict else ""
     if mark is not None:
         for kind, config in _implementations(mark.role, own):
-            selector = Key(mark.selector, f"{path}.{mark.selector}", f"the word {kind}", None, "Selects these keys.")
+            default = kind if kind == mark.default else None
+            selector = Key(mark.selector, f"{path}.{mark.selector}", f"the word {kind}", default, "Selects these keys.")
             yield from _walk(config, f"{name}.{kind}", path, own, (selector,))
         return
     nested = _configs(field.annotation)

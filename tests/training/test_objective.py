@@ -1,6 +1,7 @@
 """The retrieval objective equals a loop over events written out by hand."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 
 from moerec.batches.histories import TrainHistories
 from moerec.batches.sequences import sequence_batch
+from moerec.errors import ConfigError
 from moerec.features.spec import FeatureSpec
 from moerec.losses.balance import auxiliary_loss, z_loss
+from moerec.losses.retrieval import FullSoftmaxConfig, Negatives
 from moerec.models.sasrec import SASRecConfig
 from moerec.nn.inputs import FeatureTable
 from moerec.training.objective import RetrievalObjective
@@ -129,3 +132,115 @@ def test_a_balance_loss_evens_out_the_use_of_the_item_towers_experts():
         largest[kind] = float((weights > 0).float().mean(0).max())
     assert largest["none"] > 0.9
     assert largest["auxiliary"] < 0.7
+
+
+SAMPLED = [
+    {"kind": "sampled_softmax", "negatives": {"count": 4}},
+    {"kind": "info_nce", "negatives": {"kind": "mixed", "count": 3}},
+    {"kind": "bce", "negatives": {"count": 2, "shared": False}},
+]
+
+
+@pytest.mark.parametrize("loss", SAMPLED, ids=lambda loss: loss["kind"])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize("max_length", [3, 20])
+def test_a_sampled_loss_reads_only_the_items_that_it_needs_and_is_the_same(loss, exclude_seen, max_length, monkeypatch):
+    objective, _ = make(max_length)
+    stage = RetrieverStageConfig(epochs=1, batch_size=2, loss=loss | {"exclude_seen": exclude_seen})
+    encode, asked = objective.model.encode_items_with_gate, []
+    monkeypatch.setattr(
+        objective.model, "encode_items_with_gate", lambda items=None: (asked.append(items), encode(items))[1]
+    )
+    for batch in objective.epoch(stage, 0, 0):
+        found = []
+        for size in (0, 10**6):
+            # What counts as a small catalogue decides whether all of it is encoded.
+            monkeypatch.setattr(
+                type(objective.model), "num_indices", property(lambda _, size=size: size or NUM_INDICES)
+            )
+            torch.manual_seed(1)
+            value = objective.loss(stage, batch)
+            objective.model.zero_grad()
+            value.backward()
+            found.append((value, [parameter.grad.clone() for parameter in objective.model.parameters()]))
+        (whole, gradients), (part, others) = found
+        torch.testing.assert_close(whole, part)
+        torch.testing.assert_close(gradients, others, atol=1e-5, rtol=1e-5)
+        needed = set(asked[-1].tolist())
+        assert needed >= {0, 1, *batch.items.tolist(), *batch.positives.tolist()} - {COLD}
+
+
+def test_a_cold_item_is_never_drawn():
+    objective, _ = make(20)
+    stage = RetrieverStageConfig(epochs=1, batch_size=8, loss=SAMPLED[0])
+    (batch,) = objective.epoch(stage, 0, 0)
+    vectors = objective.model.encode_items().detach().requires_grad_()
+    objective.model.encode_items_with_gate = lambda items=None: (vectors, None)
+    for _ in range(20):
+        objective.loss(stage, batch).backward()
+    assert vectors.grad[COLD].abs().max() == 0
+
+
+@pytest.mark.parametrize("loss", [{}, *SAMPLED], ids=lambda loss: loss.get("kind", "full_softmax"))
+def test_weights_of_events_are_repetitions_of_them(loss):
+    """Weight 2 counts twice and weight 0 not at all, in the loss and in what it is divided by."""
+    objective, users = make(20)
+    ratings = np.concatenate([np.arange(len(user)) % 3 for user in users]).astype(float)
+    objective = replace(objective, histories=replace(objective.histories, labels={"rating": ratings}))
+    plain = RetrieverStageConfig(epochs=1, batch_size=8, loss=loss)
+    stages = {
+        name: RetrieverStageConfig.model_validate(
+            {"epochs": 1, "batch_size": 8, "loss": loss, "action_weights": {"column": "rating", "weights": weights}}
+        )
+        for name, weights in {"0": {0: 1, 1: 0, 2: 0}, "1": {0: 0, 1: 1, 2: 0}, "2": {0: 0, 1: 0, 2: 1}}.items()
+    }
+    stages["all"] = RetrieverStageConfig.model_validate(
+        {
+            "epochs": 1,
+            "loss": loss,
+            "batch_size": 8,
+            "action_weights": {"column": "rating", "weights": {1: 2.0, 2: 0.5}},
+        }
+    )
+    values, targets = {}, {}
+    for name, stage in stages.items():
+        (batch,) = objective.epoch(stage, 0, 0)
+        assert int((batch.weights > 0).sum() + (batch.first_weights > 0).sum()) <= len(ratings)
+        # Each event's loss must not depend on which others count, so the negatives are fixed.
+        values[name] = float(with_fixed_negatives(objective, stage, batch).detach())
+        targets[name] = objective.targets(batch)
+    assert values["all"] == pytest.approx(values["0"] + 2 * values["1"] + 0.5 * values["2"], rel=1e-5)
+    counted = np.concatenate([ratings[a:b] for a, b in pairs(users) if b - a > 1])
+    assert targets["all"] == np.sum((counted == 0) + 2.0 * (counted == 1) + 0.5 * (counted == 2))
+    assert objective.targets(next(objective.epoch(plain, 0, 0))) == len(counted)
+
+
+def pairs(users: list[list[int]]) -> list[tuple[int, int]]:
+    ends = np.cumsum([0, *map(len, users)]).tolist()
+    return list(pairwise(ends))
+
+
+def with_fixed_negatives(objective: RetrievalObjective, stage: RetrieverStageConfig, batch: object) -> torch.Tensor:
+    def draw(population: object, positives: torch.Tensor) -> Negatives | None:
+        if isinstance(stage.loss, FullSoftmaxConfig):
+            return None
+        items = torch.tensor([3, 4, 9])
+        return Negatives(items, torch.zeros(3), NUM_INDICES - 3)
+
+    object.__setattr__(stage.loss, "draw", draw)
+    return objective.loss(stage, batch)
+
+
+def test_an_unknown_column_and_cosines_without_their_tower_are_told_before_any_work():
+    objective, _ = make(20)
+    objective = replace(objective, histories=replace(objective.histories, labels={"rating": np.ones(17)}))
+    weighed = {"epochs": 1, "action_weights": {"column": "ratings", "kind": "class_balanced"}}
+    with pytest.raises(ConfigError, match=r"stage 'main': action_weights.column: .*did you mean 'rating'\?"):
+        objective.check(RetrieverStageConfig.model_validate(weighed))
+    cosine = RetrieverStageConfig(epochs=1, loss={"kind": "info_nce", "normalize": True})
+    with pytest.raises(ConfigError, match=r"set retriever\.item_tower\.normalize: true too"):
+        objective.check(cosine)
+    tower = objective.model.item_tower
+    tower.config = tower.config.model_copy(update={"normalize": True})
+    objective.check(cosine)
+    torch.testing.assert_close(objective.model.encode_items().norm(dim=1)[2:], torch.ones(NUM_INDICES - 2))

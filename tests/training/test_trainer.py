@@ -3,6 +3,7 @@
 import json
 import math
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,28 @@ def test_workers_change_no_number_and_end_when_the_training_breaks_off(tmp_path)
         resumed.run(resume=True)
         assert not multiprocessing.active_children()
         assert_same(parameters(whole), parameters(resumed))
+
+
+def test_drawn_negatives_are_the_same_after_a_resumption(tmp_path):
+    negatives = {"kind": "mixed", "count": 4, "power": 0.5}
+    stages = [stage(loss={"kind": "info_nce", "negatives": negatives, "exclude_seen": False})]
+    whole = make_trainer(tmp_path / "whole", stages)
+    whole.run()
+    with pytest.raises(KilledError):
+        make_trainer(tmp_path / "killed", stages, hooks=[KillAt(12)]).run()
+    resumed = make_trainer(tmp_path / "killed", stages)
+    resumed.run(resume=True)
+    assert_same(parameters(whole), parameters(resumed))
+
+
+def test_weights_of_events_divide_the_loss(tmp_path):
+    trainer = make_trainer(tmp_path, [stage(action_weights={"column": "rating", "weights": {0: 0.5, 1: 0.0}})])
+    data = trainer.objective.histories
+    labels = {"rating": (data.items % 3).astype(float)}
+    trainer.objective = replace(trainer.objective, histories=replace(data, labels=labels))
+    state = trainer.run()
+    counted = labels["rating"]
+    assert state.targets == 3 * ((counted == 2).sum() + 0.5 * (counted == 0).sum())
 
 
 def test_a_resumed_finished_training_does_nothing_more(tmp_path):

@@ -5,10 +5,13 @@ Shape letters: E events, U users, T train events of all users together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -31,12 +34,24 @@ class TrainHistories:
     """Milliseconds since 1970; None if the source has no times."""
     num_indices: int
     """Size of the item index: the catalogue and the two reserved indices."""
+    labels: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # each [T]
+    """Label columns of the events, if they were asked for; NaN where an event has none."""
+    weights: NDArray[np.float32] | None = None  # [T]
+    """How much each event counts as a target; None for 1."""
 
     @classmethod
-    def of(cls, dataset: Dataset, split: str) -> TrainHistories:
-        """The train part of one of the data set's splits; see `from_events`."""
+    def of(cls, dataset: Dataset, split: str, *, labels: bool = False) -> TrainHistories:
+        """The train part of one of the data set's splits; see `from_events`. Labels are read where asked for."""
         codes = dataset.split(split)
-        return cls.from_events(dataset.event_users, dataset.event_items, dataset.timestamps, codes, dataset.num_indices)
+        histories = cls.from_events(
+            dataset.event_users, dataset.event_items, dataset.timestamps, codes, dataset.num_indices
+        )
+        if not labels:
+            return histories
+        columns = dataset.events.filter(codes == Part.TRAIN).select(dataset.info.labels)
+        return replace(
+            histories, labels={column.name: column.cast(pl.Float64).fill_null(np.nan).to_numpy() for column in columns}
+        )
 
     @classmethod
     def from_events(

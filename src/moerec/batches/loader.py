@@ -150,7 +150,7 @@ class SequenceBatches:
         chosen = slice(self.bounds[number], self.bounds[number + 1])
         users, starts, ends = self.users[chosen], self.starts[chosen], self.ends[chosen]  # [B]
         index, offsets = slices(starts, ends)  # [T], [B + 1]
-        items, timestamps = self.histories.items, self.histories.timestamps
+        items, timestamps, weights = self.histories.items, self.histories.timestamps, self.histories.weights
         begins = self.histories.offsets[:-1][users]  # [B]
         earlier, earlier_offsets = slices(begins, starts)  # [P], [B + 1]
         return SequenceBatch(
@@ -162,4 +162,6 @@ class SequenceBatches:
             first=torch.from_numpy(np.where(starts == begins, items[starts], PADDING)),
             earlier=torch.from_numpy(items[earlier]),
             earlier_offsets=torch.from_numpy(earlier_offsets),
+            weights=None if weights is None else torch.from_numpy(weights[index + 1]),
+            first_weights=None if weights is None else torch.from_numpy(weights[starts]),
         )

@@ -37,6 +37,10 @@ class SequenceBatch:
     """In training: items of the users' events before these sequences, one user after another."""
     earlier_offsets: Tensor | None = None  # [B + 1] int64
     """In training: where each user's earlier items start."""
+    weights: Tensor | None = None  # [T] float32
+    """In training: how much each positive counts; None for 1."""
+    first_weights: Tensor | None = None  # [B] float32
+    """In training: how much each of `first` counts; None for 1."""
 
     def __len__(self) -> int:
         return self.offsets.numel() - 1
@@ -70,6 +74,7 @@ class SequenceBatch:
             offsets=offsets,
             timestamps=None if self.timestamps is None else self.timestamps[index],
             positives=None if self.positives is None else self.positives[index],
+            weights=None if self.weights is None else self.weights[index],
         )
 
     def select(self, rows: Tensor) -> SequenceBatch:
@@ -93,6 +98,8 @@ class SequenceBatch:
             first=None if self.first is None else self.first[rows],
             earlier=earlier,
             earlier_offsets=earlier_offsets,
+            weights=None if self.weights is None else self.weights[index],
+            first_weights=None if self.first_weights is None else self.first_weights[rows],
         )
 
     def first_seen(self, num_indices: int) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from moerec.config import Config, Discovered
 from moerec.dataset.schema import UNKNOWN
@@ -46,6 +47,8 @@ class ItemTowerConfig(Config):
     """Dropout inside the experts."""
     id_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of items whose id is hidden in a training step, so that content learns to speak for cold items."""
+    normalize: bool = False
+    """Item vectors have length 1, so users rank by the cosine; belongs to a loss with `normalize: true`."""
     id_dropout_anneal: bool = False
     """Let `id_dropout` fall linearly to 0 over the updates of each stage; no other dropout changes."""
 
@@ -129,7 +132,8 @@ class ItemTower(nn.Module):
 
     def forward_with_gate(self, items: Tensor | None = None) -> tuple[Tensor, Gating | None]:
         """What `forward` gives, and what the gate of experts said meanwhile; None without experts."""
-        return self.fusion.forward_with_gate(self.embed(items))
+        vectors, gating = self.fusion.forward_with_gate(self.embed(items))
+        return (F.normalize(vectors, dim=1) if self.config.normalize else vectors), gating
 
     def embed(self, items: Tensor | None = None) -> Tensor:
         """The inputs [N, F, D] before fusion."""

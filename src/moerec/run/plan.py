@@ -18,8 +18,8 @@ from moerec.recipe import Recipe
 from moerec.run.baselines import ALL_BASELINES, tuning_inputs
 from moerec.run.prepare import Prepared, dataset_inputs, modality_inputs, prepare
 from moerec.run.ranker import build_ranker, check_ranker, ranking_data, ranking_objective
-from moerec.run.retriever import build_retriever, check_training
-from moerec.training.objective import Objective, Passes, RetrievalObjective
+from moerec.run.retriever import build_retriever, check_training, retrieval_objective
+from moerec.training.objective import Objective, Passes
 from moerec.training.stages import RankerStageConfig, StageConfig
 
 TIMED_UPDATES = 5
@@ -78,7 +78,7 @@ def _plan_retriever(recipe: Recipe, prepared: Prepared, stages: list[dict[str, A
     plan: dict[str, Any] = {}
     model = build_retriever(recipe, prepared).to(device)
     plan["parameters"] = _parameters(model)
-    objective = RetrievalObjective(model, prepared.train, torch.from_numpy(prepared.trained), recipe.seed)
+    objective = retrieval_objective(recipe, prepared, model)
     for described, stage in zip(stages, recipe.training.retriever, strict=True):
         described |= _stage_estimate(model, objective, stage)
     plan["training_seconds"] = round(sum(described["seconds"] for described in stages), 1)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from moerec.batches.histories import TrainHistories
 from moerec.devices import choose_device
 from moerec.errors import ConfigError, DatasetError, MissingExtraError
 from moerec.evaluation.evaluate import evaluate
@@ -18,7 +19,7 @@ from moerec.files import fingerprint
 from moerec.models.roles import Retriever, missing_times
 from moerec.recipe import Recipe, TrainingConfig, plain_recipe
 from moerec.run.judge import Judge
-from moerec.run.prepare import Prepared
+from moerec.run.prepare import SPLIT, Prepared
 from moerec.training.balance import LossFreeBalance
 from moerec.training.checkpoint import TrainingState
 from moerec.training.id_dropout import AnnealedIdDropout
@@ -55,13 +56,14 @@ def check_training(recipe: Recipe, prepared: Prepared) -> None:
         MissingExtraError: TensorBoard is asked for and not installed.
     """
     choose_precision(recipe.training, choose_device(recipe.training.device))
-    objective = _objective(recipe, prepared, build_retriever(recipe, prepared))
+    objective = retrieval_objective(recipe, prepared, build_retriever(recipe, prepared))
     if objective.model.reads_times and prepared.train.timestamps is None:
         raise missing_times()
     if recipe.training.compile:
         objective.model.compile_for_training()  # refuses here what it would refuse later; nothing is compiled yet
     for stage in recipe.training.retriever:
         select_trainable(objective.model, stage)
+        objective.check(stage)
         if objective.batches_per_epoch(stage, 0) == 0:
             raise DatasetError(f"stage '{stage.name}': no user has two train events; there is nothing to learn")
     if recipe.training.tensorboard and find_spec("tensorboard") is None:
@@ -82,7 +84,7 @@ def train_retriever(
         return evaluate(model, valid.cases, valid.protocol, name=recipe.name).metrics
 
     trainer = Trainer(
-        objective=_objective(recipe, prepared, model),
+        objective=retrieval_objective(recipe, prepared, model),
         stages=settings.retriever,
         validate=validate,
         directory=directory,
@@ -109,8 +111,10 @@ def train_retriever(
     return Trained(model.eval(), state)
 
 
-def _objective(recipe: Recipe, prepared: Prepared, model: Retriever) -> RetrievalObjective:
-    train = prepared.train
+def retrieval_objective(recipe: Recipe, prepared: Prepared, model: Retriever) -> RetrievalObjective:
+    """What the training of the retriever minimises."""
+    weighed = any(stage.action_weights is not None for stage in recipe.training.retriever)
+    train = TrainHistories.of(prepared.dataset, SPLIT, labels=True) if weighed else prepared.train
     return RetrievalObjective(model, train, torch.from_numpy(prepared.trained), recipe.seed)
 
 

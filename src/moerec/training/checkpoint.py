@@ -51,11 +51,11 @@ class TrainingState:
     """Validations since the best one."""
     seconds: float = 0.0
     """Time spent in training, over all resumptions."""
-    targets: int = 0
-    """Predicted events so far, over all stages."""
+    targets: float = 0
+    """Predicted events so far, or the sum of their weights, over all stages."""
     loss_sum: float = 0.0
     """Summed loss since the last line of the log."""
-    loss_count: int = 0
+    loss_count: float = 0
     """Targets since the last line of the log."""
     log_bytes: int = 0
     """Length of history.jsonl; a resumed run cuts it there."""

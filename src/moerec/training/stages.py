@@ -10,7 +10,7 @@ from torch import nn
 
 from moerec.config import Config, Discovered
 from moerec.errors import ConfigError
-from moerec.losses.retrieval import FullSoftmaxConfig
+from moerec.losses.retrieval import ActionWeightsConfig, FullSoftmaxConfig, RetrievalLossConfig
 from moerec.losses.weighting import FixedConfig, WeightingConfig
 from moerec.training.schedule import ScheduleConfig
 
@@ -59,8 +59,13 @@ class StageConfig(Config):
 class RetrieverStageConfig(StageConfig):
     """One stage of the retriever's training."""
 
-    loss: FullSoftmaxConfig = FullSoftmaxConfig()
-    """The loss and its settings."""
+    loss: Annotated[
+        SerializeAsAny[RetrievalLossConfig],
+        Discovered("retrieval_loss", "training.retriever[*].loss", default="full_softmax"),
+    ] = FullSoftmaxConfig()
+    """The loss and its settings; full_softmax if no kind is named."""
+    action_weights: ActionWeightsConfig | None = None
+    """How much events count as targets, by what the user did; null for all alike."""
     windows: Literal["all", "last"] = "all"
     """all: every event is a positive once an epoch; last: only each user's most recent window."""
     batch_size: int | None = Field(default=64, ge=1)

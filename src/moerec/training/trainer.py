@@ -196,7 +196,7 @@ class _StageRun:
             self.loss_sum, state.loss_count = self.loss_sum + loss, state.loss_count + targets
             state.batch, group = number + 1, []
             if self._is_logged(state.update):
-                self._log_update(float(self.loss_sum) / state.loss_count, float(norm))
+                self._log_update(float(self.loss_sum) / (state.loss_count or 1), float(norm))
                 self.loss_sum, state.loss_count = torch.zeros_like(self.loss_sum), 0
             if state.update >= self.total:
                 break
@@ -219,7 +219,7 @@ class _StageRun:
         if over or state.epoch % self.stage.validate_every == 0:
             self._validate()
 
-    def _update(self, group: list[Any]) -> tuple[Tensor, Tensor, int]:
+    def _update(self, group: list[Any]) -> tuple[Tensor, Tensor, float]:
         """One optimizer update from the micro-batches of a group; gives summed loss, gradient norm and targets."""
         state, stage = self.state, self.stage
         # Each update draws from its own seed, so a resumed run needs no generator state.
@@ -240,7 +240,7 @@ class _StageRun:
         if self.config.precision != "fp16" and not torch.isfinite(norm):
             raise MoerecError(
                 f"stage '{stage.name}': the gradient is not finite at update {state.update + 1} "
-                f"(loss {float(loss_sum) / max(1, targets):.4g}); lower learning_rate, or set clip_norm"
+                f"(loss {float(loss_sum) / (targets or 1):.4g}); lower learning_rate, or set clip_norm"
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from moerec.batches.sequences import sequence_batch
-from moerec.losses.retrieval import FullSoftmaxConfig, SeenItems
+from moerec.losses.retrieval import FullSoftmaxConfig, NextItems, SeenItems
 
 
 def problem(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -28,7 +28,7 @@ def test_equals_plain_cross_entropy(chunk, with_seen):
         mask[torch.arange(23), positives] = False
         logits = logits.masked_fill(mask, -torch.inf)
     expected = F.cross_entropy(logits, positives, reduction="sum")
-    loss = FullSoftmaxConfig(chunk=chunk)(users, items, positives, seen)
+    loss = FullSoftmaxConfig(chunk=chunk)(NextItems(users, items, positives, seen))
     torch.testing.assert_close(loss, expected)
     for ours, theirs in zip(
         torch.autograd.grad(3 * loss, (users, items)), torch.autograd.grad(3 * expected, (users, items)), strict=True
@@ -41,7 +41,7 @@ def test_a_seen_item_is_not_pushed_away_and_an_unseen_one_is():
     first = torch.full((1, 11), 99, dtype=torch.int16)
     first[0, 3] = -1
     seen = SeenItems(first, torch.zeros(23, dtype=torch.int64), torch.zeros(23, dtype=torch.int16))
-    FullSoftmaxConfig()(users, items, torch.full((23,), 5), seen).backward()
+    FullSoftmaxConfig()(NextItems(users, items, torch.full((23,), 5), seen)).backward()
     assert items.grad[3].abs().max() == 0
     assert items.grad[4].abs().max() > 0
 

@@ -1,0 +1,34 @@
+"""What an event's user has met by then.
+
+Shape letters: T events with something to predict, N items, B sequences, M items that are asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SeenItems:
+    """Which items each event's user has met by then, without a T x N matrix."""
+
+    first_seen: Tensor  # [B, N] int16
+    """Place in the sequence at which the user first met the item; -1 before it, a huge number for never."""
+    rows: Tensor  # [T] int64
+    """Sequence of each event."""
+    places: Tensor  # [T] int16
+    """Place of each event in its sequence; -1 for one that has met nothing of the sequence."""
+
+    def mask(self, start: int, end: int) -> Tensor:
+        """[end - start, N] bool: what events start to end - 1 have met."""
+        return self.first_seen[self.rows[start:end]] <= self.places[start:end, None]
+
+    def of(self, items: Tensor) -> SeenItems:
+        """The same for some items [M] only."""
+        return SeenItems(self.first_seen[:, items], self.rows, self.places)
+
+    def mask_own(self, start: int, end: int, items: Tensor) -> Tensor:
+        """[end - start, M] bool: which of their own items [end - start, M] events start to end - 1 have met."""
+        return self.first_seen[self.rows[start:end, None], items] <= self.places[start:end, None]
