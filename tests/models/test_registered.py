@@ -35,7 +35,7 @@ VARIANTS = {
 } | {
     "hstu softmax": ENCODERS["hstu softmax"],
     "hstu of its own widths": {"kind": "hstu", "qk_width": 6, "value_width": 10, "heads": 3},
-    "sasrec, packed": {"kind": "sasrec", "packed": True},
+    "sasrec, padded": {"kind": "sasrec", "packed": False},
 }
 """Settings by name; any other name is a kind with its defaults."""
 

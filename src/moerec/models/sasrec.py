@@ -18,10 +18,6 @@ class SASRecConfig(SequenceRetrieverConfig):
 
     feed_forward: int = Field(default=256, ge=1)
     """Hidden width of the feed-forward network."""
-    packed: bool = False
-    """Compute all but attention on the events alone, without padding, and with a quicker dropout: more events a second
-    where lengths differ. The draws of dropout are others, so a training ends with other numbers. False pads."""
-
     def make_block(self) -> MakeBlock:
         """Transformer blocks."""
         return partial(TransformerBlock, hidden=self.feed_forward)

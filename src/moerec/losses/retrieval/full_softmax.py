@@ -37,8 +37,8 @@ class FullSoftmaxConfig(SoftmaxFamilyConfig):
     def _event_bytes(self, users: Tensor, events: NextItems) -> int:
         """Bytes that the logits of one event take at the most, with what is made of them."""
         wide, narrow = accurate_dtype(users).itemsize, product_dtype(users).itemsize
-        # Logits and, in 16 bits, their copy; the place of each item in the history and whether it was met.
-        return len(events.items) * (wide + (narrow if narrow < wide else 0) + (0 if events.seen is None else 3))
+        # Logits and, in 16 bits, their copy; the place of each item in the history, and whether it was met.
+        return len(events.items) * (wide + (narrow if narrow < wide else 0) + (0 if events.seen is None else wide + 2))
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -69,7 +69,7 @@ class _FullSoftmax(torch.autograd.Function):
                 wanted = positives[start : start + chunk, None]  # [C, 1]
                 logits = (part @ columns.T).to(wide)  # [C, N]
                 if seen is not None:
-                    _leave_out(logits, seen, start, wanted)
+                    seen.leave_out(logits, start, wanted)
                 wanted_logits = logits.gather(1, wanted)  # [C, 1]
                 highest = logits.amax(1, keepdim=True)  # [C, 1]
                 weights = logits.sub_(highest).exp_()  # [C, N] softmax before it is normalised
@@ -101,12 +101,6 @@ class _FullSoftmax(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         users_gradient, items_gradient = ctx.saved_tensors
         return users_gradient * gradient, items_gradient * gradient, None, None, None, None, None
-
-
-def _leave_out(logits: Tensor, seen: SeenItems, start: int, wanted: Tensor) -> None:
-    """Make met items [C, N] impossible, but for the positive; the masks die here, before the logits are copied."""
-    mask = seen.mask(start, start + len(logits)).scatter_(1, wanted, value=False)  # [C, N]
-    logits.masked_fill_(mask, -torch.inf)
 
 
 def _modulated(losses: Tensor, weights: Tensor | None, gamma: float, start: int) -> tuple[Tensor, Tensor]:
