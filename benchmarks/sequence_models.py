@@ -44,7 +44,10 @@ class Model:
     """The same in the speed turns, where all have one dropout."""
 
 
-LOSSES: dict[str, dict[str, Any]] = {"full": {}, "shared512": {"kind": "sampled_softmax", "negatives": 512}}
+LOSSES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "shared512": {"kind": "sampled_softmax", "negatives": {"kind": "uniform", "count": 512}},
+}
 """Losses of our stages by name; a model whose loss or retriever is not there (yet) is skipped, and that is said."""
 RECBOLE_DROPOUT = {"hidden_dropout_prob": DROPOUT, "attn_dropout_prob": DROPOUT}
 MODELS: dict[str, Model] = {
@@ -79,13 +82,15 @@ STAGES: dict[str, dict[str, Any]] = {
         "schedule": {"kind": "cosine", "warmup": 100},
     },
     "ml-1m-sequences": {
-        "batch_size": 128,
+        "batch_size": None,
+        "batch_events": 6400,
         "learning_rate": 0.002,
-        "average": 0.99,
-        "schedule": {"kind": "cosine", "warmup": 200},
+        "average": 0.999,
+        "schedule": {"kind": "cosine", "warmup": 300},
     },
 }
-"""How ours is trained, beside the epochs; on ML-100K as in recipes/quickstart.yaml."""
+"""How ours is trained, beside the epochs; on ML-100K as in recipes/quickstart.yaml, on ML-1M as in
+recipes/ml-1m-sasrec.yaml."""
 OUR_DROPOUT = {"ml-100k": 0.3, "ml-1m-sequences": 0.2}
 
 

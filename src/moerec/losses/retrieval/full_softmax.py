@@ -37,8 +37,10 @@ class FullSoftmaxConfig(SoftmaxFamilyConfig):
     def _event_bytes(self, users: Tensor, events: NextItems) -> int:
         """Bytes that the logits of one event take at the most, with what is made of them."""
         wide, narrow = accurate_dtype(users).itemsize, product_dtype(users).itemsize
-        # Logits and, in 16 bits, their copy; the place of each item in the history, and whether it was met.
-        return len(events.items) * (wide + (narrow if narrow < wide else 0) + (0 if events.seen is None else wide + 2))
+        # While met items leave: logits, places of the items in the history, who was met. Afterwards: logits and weights,
+        # and the weights in 16 bits.
+        leaving = 0 if events.seen is None else 2 * wide + 2
+        return len(events.items) * max(leaving, 2 * wide + (narrow if narrow < wide else 0))
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -72,26 +74,24 @@ class _FullSoftmax(torch.autograd.Function):
                     seen.leave_out(logits, start, wanted)
                 wanted_logits = logits.gather(1, wanted)  # [C, 1]
                 highest = logits.amax(1, keepdim=True)  # [C, 1]
-                weights = logits.sub_(highest).exp_()  # [C, N] softmax before it is normalised
-                sums = weights.sum(1, keepdim=True)  # [C, 1]
-                losses = sums.log() + highest - wanted_logits  # [C, 1]
-                scaled = part / sums  # [C, D]
+                weights = torch.softmax(logits, dim=1)  # [C, N]
+                del logits
+                # The largest weight is at least 1 / N, so its logarithm gives that of the sum.
+                losses = highest - weights.amax(1, keepdim=True).log() - wanted_logits  # [C, 1]
                 factor = None
                 if event_weights is not None or gamma:
                     losses, factor = _modulated(losses, event_weights, gamma, start)
-                    scaled = (scaled * factor).to(narrow)
+                    part = (part * factor).to(narrow)
                     pulls[start : start + chunk] *= factor
                 total += losses.sum()
-                # The gradient of the logits is weights / sums, less one at the positive; the division and the one
-                # are moved to the small side of each product.
+                # The gradient of the logits is the weights, less one at the positive, which is taken off afterwards.
                 weights = weights.to(narrow)
-                gradient = (weights @ columns) / sums - items[wanted.squeeze(1)]  # [C, D]
+                gradient = weights @ columns - items[wanted.squeeze(1)]  # [C, D]
                 users_gradient[start : start + chunk] = gradient if factor is None else gradient * factor
                 if narrow == wide:
-                    items_gradient.addmm_(weights.T, scaled)
+                    items_gradient.addmm_(weights.T, part)
                 else:
-                    items_gradient += weights.T @ scaled.to(narrow)
-                del logits, weights  # else they would live until the next chunk has its own
+                    items_gradient += weights.T @ part
             items_gradient.index_add_(0, positives, pulls, alpha=-1)
         ctx.save_for_backward(users_gradient.to(users.dtype), items_gradient.to(items.dtype))
         return total
