@@ -26,6 +26,7 @@ from moerec.modalities.fetch import FetchConfig
 from moerec.modalities.given import align, read_item_ids, read_matrix
 from moerec.modalities.image_encoders import ImageEncoderConfig, encode_images
 from moerec.modalities.images import Location, by_cell, by_item_id, fetch_locations
+from moerec.modalities.local_files import local_place, with_texts_of_files
 from moerec.modalities.store import ModalityStore, catalogue_ids, store_from_rows
 from moerec.modalities.text import TextConfig, compose_texts
 
@@ -38,16 +39,27 @@ class TextModalityConfig(TextConfig):
 
     kind: Literal["text"] = "text"
     """The kind of modality."""
+    files: dict[str, Path] = Field(default_factory=dict)
+    """More columns for the fields, each from a JSON file: one object of item ids and texts. A relative path that is not
+    there is looked for under MOEREC_MIRROR."""
     encoder: TextEncoderConfig = TextEncoderConfig()
     """Name of the encoder, or its settings."""
 
     def inputs(self) -> dict[str, Any]:
-        """What decides the vectors beside the item table, as plain data."""
+        """What decides the vectors beside the item table, as plain data.
+
+        Raises:
+            ConfigError: a file of texts is missing.
+        """
+        files = {
+            name: sha256_of_file(local_place(path, f"modalities.text.files.{name}"))
+            for name, path in self.files.items()
+        }
         return {
             "kind": self.kind,
             "fields": self.model_dump(mode="json")["fields"],
             "encoder": self.encoder.fingerprint(),
-        }
+        } | ({"files": files} if files else {})
 
     def build(self, items: pl.DataFrame, cache: Path, progress: Progress | None = None) -> ModalityStore:
         """Compose, encode what the cache lacks, and align with the catalogue.
@@ -68,7 +80,7 @@ class TextModalityConfig(TextConfig):
 
     def encode(self, items: pl.DataFrame, cache: Path, progress: Progress | None = None) -> Encoded:
         """The vectors of any items, and why one has none; see `build`."""
-        texts = compose_texts(items, self)
+        texts = compose_texts(with_texts_of_files(items, self.files, "modalities.text"), self)
         reasons = ["no text" if text is None else None for text in texts.to_list()]
         encoded = encode_texts(texts.drop_nulls().to_list(), self.encoder, cache, progress)
         vectors = np.zeros((items.height, encoded.shape[1]), np.float32)
@@ -84,7 +96,7 @@ class ImageModalityConfig(Config):
     column: str | None = None
     """Column with a path below the folder or a web address; without it the files are named by item id."""
     folder: Path | None = None
-    """Folder of the pictures."""
+    """Folder of the pictures; a relative one that is not there is looked for under MOEREC_MIRROR."""
     encoder: ImageEncoderConfig = ImageEncoderConfig()
     """Name of the encoder, or its settings."""
     fetch: FetchConfig = FetchConfig()
@@ -102,7 +114,8 @@ class ImageModalityConfig(Config):
         Files count by name, size and time of change. What the web answers is not known beforehand: after a fetch
         that failed for a while, change a key of `fetch` (for instance `retry_failed: true`), which builds anew.
         """
-        files = None if self.folder is None else _listing(self.folder.expanduser())
+        folder = self._place()
+        files = None if folder is None else _listing(folder)
         return {
             "kind": self.kind,
             "column": self.column,
@@ -134,8 +147,11 @@ class ImageModalityConfig(Config):
         locations = fetch_locations(places, cache / "fetched", self.fetch, progress)
         return encode_images(locations, self.encoder, cache, progress)
 
+    def _place(self) -> Path | None:
+        return None if self.folder is None else local_place(self.folder, "image folder")
+
     def _locations(self, items: pl.DataFrame, item_ids: list[str]) -> list[Location]:
-        folder = None if self.folder is None else self.folder.expanduser()
+        folder = self._place()
         if self.column is not None:
             require_columns(items, [self.column], "modalities.image")
             return by_cell(single_values(items[self.column], "modalities.image").to_list(), folder)
