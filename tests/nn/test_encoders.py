@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from moerec.nn.attention import CausalSelfAttention, TransformerBlock
+from moerec.nn.attention import CausalSelfAttention, TransformerBlock, softmax_attention
+from moerec.nn.attention_context import AttentionContext
 from moerec.nn.encoder_options import EncoderOptions
 from moerec.nn.encoders import SequenceEncoder
 from moerec.nn.hstu import HSTUBlock
@@ -256,3 +257,16 @@ def test_the_published_shape_of_hstu_can_be_built(packed):
     assert encoder.blocks[15].gate_query_value_key.weight.shape == (2 * 8 * (32 + 64), 16)
     lengths = torch.tensor([3])
     assert torch.isfinite(encoder.last(torch.randn(1, 3, 16), lengths, times_like(lengths, 3))).all()
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_in_16_bits_is_computed_in_32_on_the_cpu(biased):
+    torch.manual_seed(0)
+    context = AttentionContext(SequenceLayout.packed(torch.tensor([6, 6])))
+    whole = [torch.randn(2, 2, 6, 4).bfloat16() for _ in range(3)]
+    bias = torch.randn(1, 2, 6, 6) if biased else None
+    exact = softmax_attention(*(part.float() for part in whole), bias, context)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = softmax_attention(*whole, bias, context)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, exact, rtol=0, atol=0)

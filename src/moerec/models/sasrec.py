@@ -18,6 +18,7 @@ class SASRecConfig(SequenceRetrieverConfig):
 
     feed_forward: int = Field(default=256, ge=1)
     """Hidden width of the feed-forward network."""
+
     def make_block(self) -> MakeBlock:
         """Transformer blocks."""
         return partial(TransformerBlock, hidden=self.feed_forward)
