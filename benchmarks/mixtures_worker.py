@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from moerec.batches.examples import ExampleSchema, ExampleTable
 from moerec.features.spec import FeatureSpec
+from moerec.memory import keep_freed_memory
 from moerec.models.rankers.mmoe import MMoEConfig
 from moerec.nn.experts import MLPExpertConfig
 from moerec.tasks import TaskConfig, TaskStatistics, make_target
@@ -102,6 +103,7 @@ def table_of(data: dict[str, np.ndarray]) -> ExampleTable:
 
 def setup_moerec(data: dict[str, np.ndarray], shape: dict[str, Any], batch: int) -> nn.Module:
     """Model and an endless source of losses, cut from an example table as in every training of the project."""
+    keep_freed_memory()  # as the trainer does
     table = table_of(data)
     targets = {task.name: make_target(task, table.labels, table.negative) for task in TASKS}
     statistics = {name: TaskStatistics.of(target) for name, target in targets.items()}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from moerec.batches.workers import BatchStream
 from moerec.config import Config
 from moerec.errors import MoerecError
+from moerec.memory import keep_freed_memory
 from moerec.training.checkpoint import (
     AVERAGE,
     TrainingState,
@@ -92,6 +93,8 @@ class Trainer:
 
         A stage's best is not compared with those of earlier stages: the later stage is meant to replace them.
         """
+        if self.device.type == "cpu":
+            keep_freed_memory()
         state = TrainingState(self.identity)
         if resume:
             remove_leftovers(self.checkpoints)
