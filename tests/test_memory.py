@@ -27,5 +27,5 @@ def test_blocks_that_are_freed_stay_with_the_process():
     kept, faults = done.stdout.split()
     if kept == "False":
         pytest.skip("this C library has no such settings")
-    # Without the settings it is some 100,000 in most runs, though not in all: that depends on what lies above the blocks.
+    # Without the settings it is some 100,000 in most runs, though not in all; it depends on what lies above the blocks.
     assert int(faults) < 100

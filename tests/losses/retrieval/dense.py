@@ -22,7 +22,9 @@ def dense_loss(loss: RetrievalLossConfig, events: NextItems) -> Tensor:
 
 def _of_event(loss: RetrievalLossConfig, events: NextItems, event: int, scores: Tensor) -> Tensor:
     positive = int(events.positives[event])
-    met = set() if events.seen is None else set(events.seen.mask(event, event + 1)[0].nonzero().squeeze(1).tolist())
+    met = set()
+    if (seen := events.seen) is not None:
+        met = set((seen.first_seen[seen.rows[event]] <= seen.places[event]).nonzero().squeeze(1).tolist())
     if events.negatives is None:
         kept = [item for item in range(len(scores)) if item == positive or item not in met]
         logits = scores / loss.temperature

@@ -34,11 +34,11 @@ class Rule(Protocol):
 
         Args:
             positive: [C] score of each event's positive.
-            negative: [C, N] scores of negatives, -inf for what is none; may be overwritten.
+            negative: [C, N] scores of negatives, -inf or nearly so for what is none; may be overwritten.
             part: which events these are.
 
         Returns:
-            [C] losses, [C] their derivatives by `positive`, [C, N] and by `negative`, 0 where the score is -inf; and a
+            [C] losses, [C] their derivatives by `positive`, [C, N] and by `negative`, 0 for what is none; and a
             factor, one or [C], that these still lack, as it is cheaper to multiply the narrow side of a product.
         """
 
@@ -133,7 +133,7 @@ class _Shared:
         there = columns.clamp(min=0)  # [C, 1]
         scores.scatter_(1, there, torch.where(columns < 0, scores.gather(1, there), -torch.inf))
         if self.seen is not None:
-            scores.masked_fill_(self.seen.mask(part.start, part.stop), -torch.inf)
+            self.seen.leave_out(scores, part.start)
 
     def backward(self, by_score: Tensor, users: Tensor, part: slice) -> Tensor:
         if by_score.dtype == self.wide:

@@ -24,11 +24,7 @@ class SeenItems:
     places: Tensor  # [T] int16
     """Place of each event in its sequence; -1 for one that has met nothing of the sequence."""
 
-    def mask(self, start: int, end: int) -> Tensor:
-        """[end - start, N] bool: what events start to end - 1 have met."""
-        return self.first_seen[self.rows[start:end]] <= self.places[start:end, None]
-
-    def leave_out(self, logits: Tensor, start: int, wanted: Tensor) -> None:
+    def leave_out(self, logits: Tensor, start: int, wanted: Tensor | None = None) -> None:
         """Make impossible, in the logits [C, N] of events from `start` on, what they have met, but for the wanted one.
 
         In numbers throughout: on the CPU making and reading booleans takes ten times as long.
@@ -36,12 +32,14 @@ class SeenItems:
         Args:
             logits: changed in place, in 32 bits or more.
             start: the first event.
-            wanted: [C, 1] item that counts all the same.
+            wanted: [C, 1] item that counts all the same; None for none.
         """
         end = start + len(logits)
         first = self.first_seen.index_select(0, self.rows[start:end]).to(logits.dtype)  # [C, N]
         met = first.le_(self.places[start:end, None].to(logits.dtype))  # [C, N] 1 or 0
-        logits.sub_(met.scatter_(1, wanted, 0), alpha=IMPOSSIBLE)
+        if wanted is not None:
+            met.scatter_(1, wanted, 0)
+        logits.sub_(met, alpha=IMPOSSIBLE)
 
     def of(self, items: Tensor) -> SeenItems:
         """The same for some items [M] only."""
