@@ -199,3 +199,18 @@ def test_a_number_that_is_not_squashed_arrives_as_it_is(batch):
     torch.testing.assert_close(linear[:, 0], values)
     torch.testing.assert_close(squashed[:, 0], values.sign() * values.abs().log1p())
     torch.testing.assert_close(linear[:, 1:], squashed[:, 1:])
+
+
+def test_codes_alone_equal_those_that_are_taken_apart():
+    """Without a history the embeddings of a width stay one tensor; the order is that of the features."""
+    names = ("user", "item", "shop", "town")
+    specs = tuple(FeatureSpec(name=name, kind="categorical", dim=2 if name == "shop" else None) for name in names)
+    schema = ExampleSchema(specs, dict(zip(names, (9, 8, 7, 6), strict=True)))
+    torch.manual_seed(0)
+    layer = ExampleInputs(schema, ExampleInputsConfig(width=4, interactions=False)).eval()
+    codes = {name: torch.randint(0, 6, (5,)) for name in names}
+    found = {}
+    for embedding in layer.embed.values():
+        found |= embedding(codes)
+    expected = torch.cat([found[name].flatten(1) for name in ("user", "item", "town", "shop")], dim=1)
+    assert torch.equal(layer(ExampleBatch(codes)), expected)

@@ -84,7 +84,7 @@ def operations(function, x):
 def test_a_gate_that_nobody_asks_how_it_is_used_does_nothing_for_it(balance):
     """In evaluation: scores, selection, softmax. No load, no loss of balance, no entropy, no history."""
     dense, x = DenseGateConfig(hidden=(7,)).build(5, 4).eval(), torch.randn(30, 5)
-    plain = operations(lambda rows: torch.softmax(dense.scores(rows) / 1.0, dim=-1), x)
+    plain = operations(lambda rows: torch.softmax((dense.scores(rows) / 1.0).t().contiguous(), dim=0).t(), x)
     assert operations(dense, x) == plain
     top = TopKGateConfig(k=2, balance=BalanceConfig(kind=balance)).build(5, 4).eval()
     bare = TopKGateConfig(k=2).build(5, 4).eval()

@@ -27,11 +27,29 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape; unchanged in evaluation."""
-        if not self.training or self.share == 0:
+        if not self.drops:
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.share)
-        eights = torch.randint(_INT64.min, _INT64.max, ((x.numel() + 7) // 8,))
-        drawn = eights.view(torch.uint8)[: x.numel()].view(x.shape)  # each 0 to 255, all as likely
-        # Making a tensor of booleans takes ten times as long as comparing in place in floats.
-        return x * drawn.to(x.dtype).lt_(self.kept).mul_(256 / self.kept)
+        return x * _drawn(x.shape).to(x.dtype).lt_(self.kept).mul_(self.scale)
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is set to 0 now."""
+        return self.training and self.share > 0
+
+    @property
+    def scale(self) -> float:
+        """What kept values are multiplied by on the CPU."""
+        return 256 / self.kept
+
+    def draw(self, shape: torch.Size) -> Tensor:
+        """Bytes of a shape on the CPU, 1 where a value is kept and 0 where not; `forward` draws the same."""
+        return _drawn(shape).lt_(self.kept)
+
+
+def _drawn(shape: torch.Size) -> Tensor:
+    """Bytes 0 to 255, all as likely; they are compared in place, as making booleans takes ten times as long."""
+    count = shape.numel()
+    eights = torch.randint(_INT64.min, _INT64.max, ((count + 7) // 8,))
+    return eights.view(torch.uint8)[:count].view(shape)

@@ -94,7 +94,7 @@ class ExampleInputs(nn.Module):
         """The flat inputs [B, I]."""
         parts = []
         for width, fields in self._fields(batch).items():
-            joined = self.dropout(torch.cat(fields, dim=1))  # [B, F, D]
+            joined = self.dropout(fields[0] if len(fields) == 1 else torch.cat(fields, dim=1))  # [B, F, D]
             parts.append(joined.flatten(1))
             if width == self.config.width and len(self.pairs):
                 products = torch.bmm(joined, joined.transpose(1, 2))  # [B, F, F]
@@ -104,11 +104,16 @@ class ExampleInputs(nn.Module):
         return torch.cat(parts, dim=1)
 
     def _fields(self, batch: ExampleBatch) -> dict[int, list[Tensor]]:
-        """Per width one embedding [B, 1, D] for each feature of that width."""
+        """Per width the embeddings of its features, [B, 1, D] for each or several as one tensor."""
         columns = {**batch.columns, **self._unknown_ids(batch.columns)}
         found: dict[str, Tensor] = {}
         for embedding in self.embed.values():
-            found |= embedding(columns)
+            assert isinstance(embedding, JointEmbedding)
+            if not self.histories and set(embedding.names) <= set(self.categorical):
+                # Nobody asks for one of them, so they need not be taken apart and joined again.
+                found[embedding.names[0]] = embedding.joined(columns)[0]
+            else:
+                found |= embedding(columns)
         for name in self.multi:
             found[name] = mean_of_values(found[name], columns[name]).unsqueeze(1)
         for name in self.vectors:

@@ -19,10 +19,12 @@ from torch.nn import functional as F
 from moerec.config import Config
 from moerec.errors import ConfigError
 from moerec.nn.dropout import Dropout
+from moerec.nn.expert_layers import is_plain, linear_layer, relu_layer
 from moerec.nn.trial import TRIED_ROWS, made_by, shape_of, tried
 
 Activation = Literal["gelu", "relu", "silu"]
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+_HAS_MKL: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
 
 
 class Experts(nn.Module, ABC):
@@ -160,15 +162,17 @@ class MLPExperts(Experts):
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Experts`."""
-        x = x if x.dim() == 3 else x.expand(len(self.weights[0]), *x.shape)  # [E, N, I]
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight)  # [E, N, H]
             if layer == last and not self.activate_output:
-                break
-            if len(self.scales):
-                x = F.layer_norm(x, x.shape[-1:]) * self.scales[layer] + self.shifts[layer]
-            x = self.dropout(self.activation(x))
+                x = linear_layer(x, weight, bias)  # [E, N, D]
+            elif self.activation is F.relu and not len(self.scales):
+                x = relu_layer(x, weight, bias, self.dropout)  # [E, N, H]
+            else:
+                x = linear_layer(x, weight, bias)  # [E, N, H]
+                if len(self.scales):
+                    x = F.layer_norm(x, x.shape[-1:]) * self.scales[layer] + self.shifts[layer]
+                x = self.dropout(self.activation(x))
         return x.transpose(0, 1)  # [N, E, D]
 
     def last_layer(self) -> tuple[nn.Parameter, ...]:
@@ -240,3 +244,13 @@ def mix(weights: Tensor, outputs: Tensor) -> Tensor:
     """Experts' outputs [N, E, D] weighed by [N, E]: [N, D]."""
     # Many small matrix products, one for each row, take longer than a product and a sum.
     return (weights.unsqueeze(2) * outputs).sum(1)
+
+
+def mix_all(weights: Sequence[Tensor], outputs: Tensor) -> tuple[Tensor, ...]:
+    """Experts' outputs [N, E, D] weighed by each of T weights [N, E]: T times [N, D]."""
+    one_type = all(of_task.dtype == outputs.dtype for of_task in weights)
+    if len(weights) == 1 or not one_type or is_plain(outputs) or not _HAS_MKL:
+        return tuple(mix(of_task, outputs) for of_task in weights)
+    # For several tasks a small product for each row reads the outputs once, and their gradients need no sum. Without
+    # MKL such products are made one by one.
+    return torch.bmm(torch.stack(list(weights), dim=1), outputs).unbind(1)

@@ -38,6 +38,10 @@ __all__ = [
 ]
 
 
+_SHORT = 16
+"""Numbers in a row from which on the CPU's softmax handles several at once."""
+
+
 class GateConfig(Config):
     """Base of all kinds of gates; a subclass overrides `scores`."""
 
@@ -110,7 +114,7 @@ class Gate(nn.Module):
         allowed = self._awake(logits) if self.training and self.config.expert_dropout else None
         selected = self._select(logits, allowed)
         speaks = allowed if selected is None else selected
-        weights = torch.softmax(logits if speaks is None else logits.masked_fill(~speaks, -torch.inf), dim=-1)
+        weights = _softmax(logits if speaks is None else logits.masked_fill(~speaks, -torch.inf))
         if self.training and self.load is not None and selected is not None:
             self.load += selected.detach().sum(0)  # the step hook reads and clears it
         loss = self.config.balance.loss(logits, selected) if self.training else None
@@ -232,6 +236,14 @@ class AttentionScores(nn.Module):
         queries = self.query(x).unflatten(1, (self.heads, self.width))  # [N, Q, D]
         logits = torch.einsum("nqd,qed->nqe", queries, self.keys)  # [N, Q, E]
         return logits.mean(1) / math.sqrt(self.width)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Over the experts, [N, E]."""
+    if logits.device.type != "cpu" or logits.shape[1] >= _SHORT:
+        return torch.softmax(logits, dim=1)
+    # The CPU's kernel goes row by row, number by number if the row is short; down the columns it takes many at once.
+    return torch.softmax(logits.t().contiguous(), dim=0).t()
 
 
 def _logits(width_in: int, hidden: Sequence[int], experts: int, *, uniform: bool) -> nn.Sequential:

@@ -39,7 +39,12 @@ class JointEmbedding(nn.Module):
         self.register_buffer("sizes", torch.tensor([sizes[name] for name in sizes]), persistent=False)
 
     def forward(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Embeddings [B, M, D] by feature.
+        """Embeddings [B, M, D] by feature; see `joined`."""
+        looked_up, counts = self.joined(columns)
+        return dict(zip(self.names, torch.split(looked_up, counts, dim=1), strict=True))
+
+    def joined(self, columns: Mapping[str, Tensor]) -> tuple[Tensor, list[int]]:
+        """Embeddings [B, K, D] of all features, one after another, and how many codes each has.
 
         Args:
             columns: codes by feature, [B] or [B, M]; features of others may be among them.
@@ -58,8 +63,7 @@ class JointEmbedding(nn.Module):
         rows = (codes + self.starts[feature]).flatten()  # [B * K]
         # The gradient of index_select is twice as quick on the CPU; on other devices it adds in no fixed order.
         looked_up = self.weight.index_select(0, rows) if rows.device.type == "cpu" else F.embedding(rows, self.weight)
-        vectors = torch.split(looked_up.view(*codes.shape, -1), counts, dim=1)
-        return dict(zip(self.names, vectors, strict=True))
+        return looked_up.view(*codes.shape, -1), counts
 
     def _check(self, codes: Tensor, feature: Tensor) -> None:
         wrong = (codes < 0) | (codes >= self.sizes[feature])  # [B, K]

@@ -16,7 +16,7 @@ from moerec.config import Config, Discovered, validate
 from moerec.errors import CheckpointError, ConfigError
 from moerec.models.mmoe.blocks import TowerNetwork, perceptron_experts
 from moerec.models.mmoe.own_modules import Modules, gating_of, own_experts, own_gates
-from moerec.nn.experts import ExpertConfig, Experts, mix
+from moerec.nn.experts import ExpertConfig, Experts, mix_all
 from moerec.nn.gates import DenseGateConfig, GateConfig, Gating
 
 Predictions = list[Tensor]
@@ -157,9 +157,8 @@ class MMoEModel(nn.Module):
     def _mixed(self, x: Tensor) -> tuple[Predictions, list[Gating]]:
         outputs = self.experts(x)  # [B, E, D]
         gatings = [gating_of(gate(x)) for gate in self.gates]
-        return [
-            tower(mix(gating.weights, outputs)) for tower, gating in zip(self.towers, gatings, strict=True)
-        ], gatings
+        vectors = mix_all([gating.weights for gating in gatings], outputs)
+        return [tower(vector) for tower, vector in zip(self.towers, vectors, strict=True)], gatings
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the model into a folder, JSON and safetensors; an existing folder is replaced.

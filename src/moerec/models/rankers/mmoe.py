@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from moerec.batches.examples import ExampleBatch, ExampleSchema
 from moerec.models.rankers.base import MixtureConfig, SharedInputRanker, numbered, task_key
-from moerec.nn.experts import mix
+from moerec.nn.experts import mix_all
 from moerec.nn.gates import Gating
 from moerec.tasks import TaskConfig, TaskStatistics
 
@@ -53,7 +53,8 @@ class MMoE(SharedInputRanker):
         x = self.inputs(batch)  # [B, I]
         outputs = self.experts(x)  # [B, E, D]
         gatings: dict[str, Gating] = {task.name: self.gates[task_key(task.name)](x) for task in self.tasks}
-        return {name: mix(gating.weights, outputs) for name, gating in gatings.items()}, gatings
+        vectors = mix_all([gating.weights for gating in gatings.values()], outputs)
+        return dict(zip(gatings, vectors, strict=True)), gatings
 
     def expert_names(self) -> dict[str, tuple[str, ...]]:
         """See `Ranker`."""
