@@ -92,6 +92,7 @@ class _FullSoftmax(torch.autograd.Function):
                     items_gradient.addmm_(weights.T, part)
                 else:
                     items_gradient += weights.T @ part
+                del weights  # else they would live until the next chunk has its own
             items_gradient.index_add_(0, positives, pulls, alpha=-1)
         ctx.save_for_backward(users_gradient.to(users.dtype), items_gradient.to(items.dtype))
         return total
