@@ -181,6 +181,25 @@ def test_a_cold_item_is_never_drawn():
     assert vectors.grad[COLD].abs().max() == 0
 
 
+def test_what_is_known_by_its_id_alone_and_never_met_does_not_stand_before_what_was_learned():
+    """A loss that judges each item by itself pushes all drawn items below 0, where a cold one would stay."""
+    objective, users = make(20)
+    loss = {"kind": "bce", "negatives": {"kind": "uniform", "count": 64, "shared": True}}
+    stage = RetrieverStageConfig(epochs=1, batch_size=8, loss=loss)
+    optimizer = torch.optim.Adam(objective.model.parameters(), lr=0.02)
+    torch.manual_seed(0)
+    for epoch in range(60):
+        for batch in objective.epoch(stage, epoch, 0):
+            optimizer.zero_grad()
+            (objective.loss(stage, batch) / objective.targets(batch)).backward()
+            optimizer.step()
+    scores = objective.model.eval().score(sequence_batch(users))  # [U, N]
+    trained = objective.trained.clone()
+    trained[:2] = False
+    assert scores[:, trained].mean() < -1
+    assert scores[:, COLD].mean() < scores[:, trained].mean()
+
+
 @pytest.mark.parametrize("loss", [{}, *SAMPLED], ids=lambda loss: loss.get("kind", "full_softmax"))
 def test_weights_of_events_are_repetitions_of_them(loss):
     """Weight 2 counts twice and weight 0 not at all, in the loss and in what it is divided by."""

@@ -17,7 +17,7 @@ from moerec.batches.histories import TrainHistories
 from moerec.batches.loader import SequenceLoader
 from moerec.batches.sequences import SequenceBatch
 from moerec.batches.sources import BatchSource
-from moerec.dataset.schema import FIRST_ITEM, PADDING
+from moerec.dataset.schema import FIRST_ITEM, PADDING, UNKNOWN
 from moerec.errors import ConfigError
 from moerec.losses.criterion import Criterion
 from moerec.losses.retrieval import ItemPopulation, Negatives, NextItems, SeenItems
@@ -156,7 +156,23 @@ class RetrievalObjective(Objective):
         negatives = stage.loss.draw(self._population(events.positives.device), events.positives)
         if negatives is None:
             return self._over_catalogue(stage, batch, events)
-        return self._against(stage, batch, events, negatives)
+        return self._against(stage, batch, events, self._with_unknown(negatives))
+
+    def _with_unknown(self, negatives: Negatives) -> Negatives:
+        """With the vector of unknown ids as one more shared negative, where it is all that is known of a cold item.
+
+        A loss that judges each item by itself pushes what it draws below 0. Cold items, never drawn and without
+        content, would stay there, and stand before everything that was learned.
+        """
+        if self.model.item_tower.inputs is not None or not negatives.shared:
+            return negatives
+        items, counts = negatives.items, negatives.counts
+        return replace(
+            negatives,
+            items=torch.cat([items, items.new_full((1,), UNKNOWN)]),
+            log_expected=torch.cat([negatives.log_expected, negatives.log_expected.new_zeros(1)]),
+            counts=None if counts is None else torch.cat([counts, counts.new_ones(1)]),
+        )
 
     def _over_catalogue(self, stage: RetrieverStageConfig, batch: SequenceBatch, events: _Events) -> Tensor:
         """The loss over all trained items."""
