@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from moerec.report.curve_plots import Panel, Point, histogram, square_chart, weight_columns
@@ -116,6 +116,7 @@ def test_deviations_are_whiskers_inside_the_frame(rows):
 
 
 @given(TEXT, st.floats(10, 200))
+@example("@", 10.0)  # wider than the room, and so is anything of it with an ellipsis
 def test_a_cut_label_fits(text, width):
     short = cut(text, width)
     assert short == text if text_width(text) <= width else short.endswith("…") and len(short) <= len(text)

@@ -147,7 +147,7 @@ def cut(text: str, width: float) -> str:
     if text_width(text) <= width:
         return text
     most = len(text)
-    while most > 1 and text_width(text[:most]) + _CHARACTER > width:
+    while most > 0 and text_width(text[:most]) + _CHARACTER > width:
         most -= 1
     return f"{text[:most].rstrip()}…"
 
