@@ -14,8 +14,8 @@ LARGEST_KEPT = 2**26
 def keep_freed_memory() -> bool:
     """Let the C library keep what an update frees for the next one, for the rest of the process.
 
-    By default glibc returns blocks of some MiB to the system and gets them again page by page, each filled with zeros:
-    a sixth of the time of a training with activations of that size.
+    By default glibc returns blocks of some MiB to the system and gets them again page by page, each filled with zeros,
+    in every update.
 
     Returns:
         whether the C library took the settings; False where it is not glibc.
