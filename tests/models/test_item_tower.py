@@ -17,6 +17,7 @@ from moerec.models.sasrec import SASRec, SASRecConfig
 from moerec.models.saved import load_retriever, save_retriever
 from moerec.nn.inputs import FeatureTable
 from tests.models.test_registered import NUM_INDICES, feature_table
+from tests.order_of_sums import sums_in_any_order
 
 LOSS_FREE = {"kind": "loss_free", "rate": 0.1}
 FUSIONS: dict[str, dict[str, Any]] = {
@@ -103,6 +104,14 @@ def test_training_evaluation_and_a_saved_model_give_one_vector(name: str, tmp_pa
     loaded = load_retriever(tmp_path)
     torch.testing.assert_close(loaded.encode_items(), vectors, rtol=0, atol=0)
     torch.testing.assert_close(loaded.encode_users(batch), users, rtol=0, atol=0)
+
+
+@every_fusion
+def test_gradients_add_up_in_a_fixed_order(name: str) -> None:
+    model = retriever(name).train()
+    with sums_in_any_order() as unordered:
+        model.encode_items(torch.tensor([5, 2, 2, 7, 29, 7])).square().sum().backward()
+    assert not unordered
 
 
 class Catalogue(torch.nn.Module):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from moerec.nn.attention_context import AttentionContext
@@ -83,7 +84,8 @@ class SequenceEncoder(nn.Module):
     def _with_positions(self, events: Tensor, layout: SequenceLayout) -> Tensor:
         if self.positions is not None:
             # Positions count back from the newest event of the window, so that the newest is always position 0.
-            events = events + self.positions[layout.from_end]  # [R, D]
+            # Not `positions[...]`, whose gradient several threads add up in whatever order they come.
+            events = events + F.embedding(layout.from_end, self.positions)  # [R, D]
         dropped: Tensor = self.input_dropout(events)
         return dropped
 
