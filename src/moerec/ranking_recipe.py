@@ -94,7 +94,8 @@ class TwoStageConfig(Config):
     Several weights are tried on validation and the best combination is kept. By default `retrieval` has the weight 1,
     and each binary task is tried with several."""
     use: Literal["auto", "always", "never"] = "auto"
-    """auto: lists are ranked again only if that is better on validation; always; never (it is judged all the same)."""
+    """auto: lists are ranked again only if validation gets better by it in a paired test (p of at most 0.05); always;
+    never (it is judged all the same)."""
 
     @field_validator("formula", mode="before")
     @classmethod

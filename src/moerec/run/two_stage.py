@@ -22,6 +22,9 @@ from moerec.run.judge import Judge, Judged
 from moerec.run.prepare import SPLIT
 from moerec.second_stage import SecondStageConfig
 
+LARGEST_P_VALUE = 0.05
+"""A gain on validation that is less sure does not switch the second stage on."""
+
 
 @dataclass(frozen=True)
 class ChosenFormula:
@@ -56,29 +59,45 @@ def choose_formula(
     settings, metric = recipe.two_stage, recipe.training.metric
     stages = TwoStage(retriever, ranker, builder, settings.candidates)
     scorer = TwoStageScorer(stages, {RETRIEVAL: 1.0}, recipe.evaluation.filter_seen)
-    first = evaluate(retriever, valid.cases, valid.protocol, name=recipe.name).metrics
-    tried = []
-    for formula in settings.formulas(recipe.ranker.tasks):
-        metrics = evaluate(scorer.with_formula(formula), valid.cases, valid.protocol, name="two stages").metrics
-        tried.append({"formula": formula, "valid": {metric: metrics[metric]}, "all": metrics})
-    # Of equals the one tried first: with the default formula that is the first stage alone.
-    best = max(tried, key=lambda trial: trial["valid"][metric])
-    is_on, why = _decide(settings.use, metric, best["valid"][metric], first[metric])
+    first = evaluate(retriever, valid.cases, valid.protocol, name=recipe.name)
+    best, formula = first, {RETRIEVAL: 1.0}
+    tried: list[dict[str, Any]] = []
+    for asked in settings.formulas(recipe.ranker.tasks):
+        found = evaluate(scorer.with_formula(asked), valid.cases, valid.protocol, name="two stages")
+        # Of equals the one tried first: with the default formula that is the first stage alone.
+        if not tried or found.metrics[metric] > best.metrics[metric]:
+            best, formula = found, asked
+        tried.append({"formula": asked, "valid": {metric: found.metrics[metric]}})
+    gain = valid.against(Judged(best, ()), Judged(first, ()), metric)
+    is_on, why = decide(settings.use, metric, best.metrics[metric], first.metrics[metric], gain["p_value"])
     console.print(
         f"two stages: {settings.candidates} candidates, best of {len(tried)} formulas has valid {metric} "
-        f"{best['valid'][metric]:.4f} (first stage alone {first[metric]:.4f}); the second stage is "
-        f"{'on' if is_on else 'off'}",
+        f"{best.metrics[metric]:.4f} (first stage alone {first.metrics[metric]:.4f}, p {gain['p_value']:.2g}); the "
+        f"second stage is {'on' if is_on else 'off'}",
         highlight=False,
     )
-    shown = [{key: trial[key] for key in ("formula", "valid")} for trial in tried]
-    return ChosenFormula(stages, best["formula"], shown, first, best["all"], is_on, why)
+    return ChosenFormula(stages, formula, tried, first.metrics, best.metrics, is_on, why)
 
 
-def _decide(use: str, metric: str, both: float, first: float) -> tuple[bool, str]:
-    found = f"validation {metric} of both stages is {both:.4f}, of the first alone {first:.4f}"
+def decide(use: str, metric: str, both: float, first: float, p_value: float) -> tuple[bool, str]:
+    """Whether lists are ranked again by default, and why.
+
+    Args:
+        use: what the recipe says, auto, always or never.
+        metric: what decides.
+        both: the metric of both stages on validation.
+        first: of the first stage alone.
+        p_value: of their paired test. As the formula was chosen on the same users it is somewhat too small, which is
+            one more reason not to take any gain at all for one.
+    """
+    found = f"validation {metric} of both stages is {both:.4f}, of the first alone {first:.4f} (p = {p_value:.4f})"
     if use != "auto":
         return use == "always", f"the recipe says two_stage.use: {use}; {found}"
-    return both > first, f"{found}, so the second stage {'improves the lists' if both > first else 'is no gain'}"
+    if both <= first:
+        return False, f"{found}, so the second stage is no gain"
+    if p_value > LARGEST_P_VALUE:
+        return False, f"{found}, a gain that may be chance"
+    return True, f"{found}, so the second stage improves the lists"
 
 
 def judge_two_stages(recipe: Recipe, chosen: ChosenFormula, first: Judged, test: Judge) -> dict[str, Any]:
