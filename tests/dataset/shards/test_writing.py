@@ -113,7 +113,7 @@ def test_a_killed_writer_goes_on_to_the_same_bytes(
     names = {path.name for path in folder.iterdir()}
     assert STARTED_FILE in names
     assert INDEX_FILE not in names
-    with pytest.raises(DatasetError, match="index.json"):
+    with pytest.raises(DatasetError, match=r"index\.json"):
         ShardReader(str(folder))
     starts = []
 
