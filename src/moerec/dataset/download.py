@@ -85,6 +85,7 @@ def download(
     size: int | None = None,
     mirror_name: str | None = None,
     *,
+    use_mirror: bool = True,
     attempts: int = 5,
     timeout: float = 10.0,
     backoff: float = 0.5,
@@ -101,6 +102,7 @@ def download(
         sha256: expected checksum, hexadecimal.
         size: expected number of bytes.
         mirror_name: name under `MOEREC_MIRROR`, by default the last part of the address.
+        use_mirror: whether the mirror is looked at.
         attempts: how often a broken transfer or an overloaded server is tried.
         timeout: seconds to wait for a connection, and for each further block.
         backoff: seconds before the second attempt; doubled for each further one.
@@ -109,7 +111,7 @@ def download(
         DatasetError: unreachable, refused, cut off at every attempt, or not the expected content.
     """
     expected = _Expected(sha256, size)
-    mirrored = _in_mirror(mirror_name or _file_name(url), expected)
+    mirrored = _in_mirror(mirror_name or _file_name(url), expected) if use_mirror else None
     if mirrored is not None:
         return mirrored
     if target.is_file() and expected.problem(target) is None:
