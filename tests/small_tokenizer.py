@@ -9,10 +9,11 @@ from moerec.modalities.text_tokenizer import TextTokenizer
 WORDS = ("good", "bad", "book", "the", "it")
 
 
-def small_tokenizer(special: bool = True, extra: int = 0) -> TextTokenizer:
+def small_tokenizer(special: bool = True, extra: int = 0, by_words: bool = True) -> TextTokenizer:
     """WordPiece over a few words, letters and digits.
 
     Args:
+        by_words: split at blanks and punctuation as BERT does; else at punctuation alone.
         special: put [CLS] and [SEP] around a text.
         extra: ids that no text uses, to make the vocabulary large.
     """
@@ -23,7 +24,7 @@ def small_tokenizer(special: bool = True, extra: int = 0) -> TextTokenizer:
     pieces += [f"unused {number}" for number in range(extra)]
     tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer() if by_words else pre_tokenizers.Punctuation()
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
     tokenizer.add_special_tokens([AddedToken("<SENT>", special=True, normalized=False)])
     return TextTokenizer(

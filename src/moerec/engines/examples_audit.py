@@ -5,7 +5,6 @@ Everything is read from the files that an engine wrote, lazily, so that the exam
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +15,10 @@ from moerec.dataset.audit import AuditReport, Finding, Level
 from moerec.dataset.frames import day_text
 from moerec.dataset.rejects import count_rejects, summarise_rejects
 from moerec.dataset.schema import Part
-from moerec.errors import DatasetError
+from moerec.engines.example_folder import ExampleFolder
 
 PARTS = (Part.TRAIN, Part.VALID, Part.TEST)
 _FEW_REJECTS, _MANY_REJECTS = 0.0, 0.05
-
-
-@dataclass(frozen=True)
-class ExampleFiles:
-    """What an engine wrote."""
-
-    examples: pl.LazyFrame
-    """Columns of `moerec.features.reviews.example_schema`."""
-    events: pl.LazyFrame
-    """All reviews that were accepted, with their keys: those too that are no examples."""
-    items: pl.LazyFrame
-    """The products."""
-    rejects: pl.DataFrame
-    """What was refused."""
-
-    @classmethod
-    def of(cls, folder: Path) -> ExampleFiles:
-        """Open the files of a finished folder.
-
-        Raises:
-            DatasetError: it is none.
-        """
-        if not (folder / "manifest.json").is_file():
-            raise DatasetError(f"{folder}: no finished examples here (no manifest.json); make them with moerec run")
-        return cls(
-            examples=pl.scan_parquet(folder / "examples/*.parquet"),
-            events=pl.scan_parquet(folder / "events/*.parquet"),
-            items=pl.scan_parquet(folder / "items.parquet"),
-            rejects=pl.read_parquet(folder / "rejects.parquet"),
-        )
 
 
 def audit_examples(folder: Path, rule: str, *, sample: int = 2000, seed: int = 0) -> AuditReport:
@@ -64,7 +33,7 @@ def audit_examples(folder: Path, rule: str, *, sample: int = 2000, seed: int = 0
     Raises:
         DatasetError: the folder holds no finished examples.
     """
-    files = ExampleFiles.of(folder)
+    files = ExampleFolder.open(folder)
     findings = (
         _rows(files),
         _rejected(files),
@@ -84,7 +53,7 @@ def _name(part: int) -> str:
     return Part(part).name.lower()
 
 
-def _rows(files: ExampleFiles) -> Finding:
+def _rows(files: ExampleFolder) -> Finding:
     counts = files.examples.group_by("part", "negative").len("rows").sort("part", "negative").collect()
     values: dict[str, Any] = {}
     for part, negative, rows in counts.iter_rows():
@@ -96,7 +65,7 @@ def _rows(files: ExampleFiles) -> Finding:
     return Finding("rows", level, f"{'; '.join(words) or 'no example'}{without}.", values)
 
 
-def _rejected(files: ExampleFiles) -> Finding:
+def _rejected(files: ExampleFolder) -> Finding:
     reasons = count_rejects(files.rejects)
     accepted = files.events.select(pl.len()).collect().item()
     share = files.rejects.height / max(1, files.rejects.height + accepted)
@@ -105,7 +74,7 @@ def _rejected(files: ExampleFiles) -> Finding:
     return Finding("rejects", level, sentence, {"share": share, "reasons": reasons})
 
 
-def _bounds(files: ExampleFiles) -> Finding:
+def _bounds(files: ExampleFolder) -> Finding:
     """The parts follow one another in time, and a negative stands at the time of its review."""
     spans = (
         files.examples.group_by("part")
@@ -143,7 +112,7 @@ def _bounds(files: ExampleFiles) -> Finding:
     )
 
 
-def _labels(files: ExampleFiles) -> list[Finding]:
+def _labels(files: ExampleFolder) -> list[Finding]:
     """How often a review is good and the best, by part; negatives are not among them."""
     reviews = files.examples.filter(pl.col("negative") == 0)
     table = reviews.group_by("part").agg(pl.col("good", "best").mean()).sort("part").collect()
@@ -162,7 +131,7 @@ def _labels(files: ExampleFiles) -> list[Finding]:
     return found
 
 
-def _populations(files: ExampleFiles) -> Finding:
+def _populations(files: ExampleFolder) -> Finding:
     """Negatives are no judgements: a negative with a rating or a label would make them so."""
     negatives = files.examples.filter(pl.col("negative") == 1)
     wrong = negatives.filter(pl.col("rating").is_not_null() | (pl.col("good") != 0) | (pl.col("best") != 0))
@@ -176,7 +145,7 @@ def _populations(files: ExampleFiles) -> Finding:
     )
 
 
-def _profile(files: ExampleFiles, sample: int, seed: int) -> Finding:
+def _profile(files: ExampleFolder, sample: int, seed: int) -> Finding:
     """Counts, prices and histories of sampled reviews are made again from the reviews strictly before them."""
     reviews = files.examples.filter(pl.col("negative") == 0)
     count = reviews.select(pl.len()).collect().item()
@@ -223,7 +192,7 @@ def _profile(files: ExampleFiles, sample: int, seed: int) -> Finding:
     )
 
 
-def _negatives(files: ExampleFiles) -> Finding:
+def _negatives(files: ExampleFolder) -> Finding:
     pairs = files.events.select("user_id", "item_id").unique()
     negatives = files.examples.filter(pl.col("negative") == 1)
     met = negatives.join(pairs, on=["user_id", "item_id"], how="semi").select(pl.len()).collect().item()
@@ -236,7 +205,7 @@ def _negatives(files: ExampleFiles) -> Finding:
     )
 
 
-def _missing(files: ExampleFiles) -> Finding:
+def _missing(files: ExampleFolder) -> Finding:
     total = max(1, files.examples.select(pl.len()).collect().item())
     reviews = files.examples.filter(pl.col("negative") == 0)
     first = reviews.select((pl.col("review_count") == 0).mean()).collect().item() or 0.0
@@ -254,7 +223,7 @@ def _missing(files: ExampleFiles) -> Finding:
     return Finding("missing", level, sentence, rates | {"first_reviews": first})
 
 
-def _duplicates(files: ExampleFiles) -> Finding:
+def _duplicates(files: ExampleFolder) -> Finding:
     keys, distinct = files.examples.select(pl.len(), distinct=pl.col("key").n_unique()).collect().row(0)
     pairs = files.events.group_by("user_id", "item_id").len("times").filter(pl.col("times") > 1)
     again = pairs.select((pl.col("times") - 1).sum()).collect().item() or 0
@@ -267,7 +236,7 @@ def _duplicates(files: ExampleFiles) -> Finding:
     )
 
 
-def _ids(files: ExampleFiles) -> Finding:
+def _ids(files: ExampleFolder) -> Finding:
     values = {
         "users": files.events.select(pl.col("user_id").n_unique()).collect().item(),
         "items": files.events.select(pl.col("item_id").n_unique()).collect().item(),

@@ -1,7 +1,7 @@
 """Texts as token ids: a marker before each sentence, sentences packed whole into chunks.
 
-Sentences that occur several times are encoded once, all of them in one batch; the packing is arithmetic on their
-lengths. Pure, no I/O, no torch.
+Texts and sentences that occur several times are encoded once, all of them in one batch; the packing is arithmetic on
+their lengths. Pure, no I/O, no torch.
 
 Shape letters: B texts, P pieces (sentences, or parts of those that no chunk can hold), K chunks, T tokens.
 """
@@ -18,7 +18,7 @@ from pydantic import Field
 from moerec.config import Config
 from moerec.errors import ConfigError
 from moerec.features.sentences import Splitter, split_sentences
-from moerec.modalities.text_tokenizer import TextTokenizer
+from moerec.modalities.text_tokenizer import TextTokenizer, distinct
 from moerec.modalities.token_rows import TokenLayout, TokenRows, offsets_of, ranges
 
 Ints = NDArray[np.int64]
@@ -73,15 +73,12 @@ def tokenise(texts: pl.Series, tokenizer: TextTokenizer, config: TokensConfig) -
     """
     token_layout(tokenizer, config)
     filled = texts.cast(pl.String).fill_null("").str.slice(0, config.characters).alias("text")
-    unique = filled.unique(maintain_order=True)
+    unique, codes = distinct(filled)
     sentences = split_sentences(unique, config.splitter)
     counts = sentences.list.len().to_numpy().astype(np.int64)  # [B]
     kept = np.minimum(counts, config.sentences)
     rows = _encoded(sentences.list.head(config.sentences), kept, counts - kept, tokenizer, config)
-    if unique.len() == filled.len():
-        return rows
-    place = unique.to_frame().with_row_index("place")
-    return rows.take(filled.to_frame().join(place, on="text", how="left", maintain_order="left")["place"].to_numpy())
+    return rows if unique.len() == filled.len() else rows.take(codes)
 
 
 @dataclass(frozen=True)
@@ -111,11 +108,8 @@ class _Chunks:
 def _encoded(
     sentences: pl.Series, counts: Ints, left_out: Ints, tokenizer: TextTokenizer, config: TokensConfig
 ) -> TokenRows:
-    flat = sentences.filter(pl.Series(counts > 0)).explode().alias("sentence")
-    unique = flat.unique(maintain_order=True)
-    places = unique.to_frame().with_row_index("place")
-    codes = flat.to_frame().join(places, on="sentence", how="left", maintain_order="left")["place"].to_numpy()
-    ids, offsets = tokenizer.encode(unique.to_list())
+    unique, codes = distinct(sentences.filter(pl.Series(counts > 0)).explode(empty_as_null=True))
+    ids, offsets = tokenizer.encode(unique)
     capacity = _capacity(tokenizer, config)
     pieces = _cut(offsets[codes], np.diff(offsets)[codes], counts, capacity - 1)
     chunks, used = _packed(pieces, config.sentences, capacity, config.chunks)

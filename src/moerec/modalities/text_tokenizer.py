@@ -1,18 +1,23 @@
-"""A fast tokenizer with a sentence marker, as plain data that travels to other processes."""
+"""A fast tokenizer with a sentence marker, as plain data that travels to other processes.
+
+Shape letters: P sentences, W words of all sentences, T ids of all sentences.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from moerec.errors import MissingExtraError
 from moerec.files import fingerprint
-from moerec.modalities.token_rows import offsets_of
+from moerec.modalities.token_rows import Ints, offsets_of, ranges
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,32 @@ class TextTokenizer:
         backend.encode_special_tokens = True
         return backend
 
-    def encode(self, sentences: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of all sentences, one after the other and without special tokens, and where each one begins."""
-        encodings = self._backend.encode_batch_fast(sentences, add_special_tokens=False)
+    @cached_property
+    def by_words(self) -> bool:
+        """Whether the ids of a sentence are those of its words between blanks, as in all of BERT's kind."""
+        parts = json.loads(self.definition)
+        kinds = {name: (parts.get(name) or {}).get("type") for name in ("model", "pre_tokenizer", "normalizer")}
+        return (
+            kinds["model"] == "WordPiece"
+            and kinds["pre_tokenizer"] == "BertPreTokenizer"
+            and kinds["normalizer"] in ("BertNormalizer", "Lowercase", None)
+        )
+
+    def encode(self, sentences: pl.Series) -> tuple[NDArray[np.int32], Ints]:
+        """Ids of all sentences [T], one after the other and without special tokens, and where each begins [P + 1].
+
+        What occurs several times is encoded once: words where they do not depend on each other, else sentences.
+        """
+        if not self.by_words or sentences.is_empty():
+            return self._encoded(sentences)
+        words = sentences.str.split(" ")
+        unique, codes = distinct(words.explode(empty_as_null=True))
+        ids, offsets = self._encoded(unique)
+        tokens, word_offsets = ranges(offsets, codes)  # [T], [W + 1]
+        return ids[tokens], word_offsets[offsets_of(words.list.len().to_numpy())]
+
+    def _encoded(self, texts: pl.Series) -> tuple[NDArray[np.int32], Ints]:
+        encodings = self._backend.encode_batch_fast(texts.to_list(), add_special_tokens=False)
         rows = [encoding.ids for encoding in encodings]
         offsets = offsets_of(np.fromiter(map(len, rows), np.int64, len(rows)))
         return np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1])), offsets
@@ -63,3 +91,11 @@ class TextTokenizer:
     def __getstate__(self) -> dict[str, Any]:
         """The plain fields: the library's own object is made again where it is needed."""
         return {name: value for name, value in self.__dict__.items() if name != "_backend"}
+
+
+def distinct(values: pl.Series) -> tuple[pl.Series, Ints]:
+    """The different strings in order of appearance, and which of them stands in each row."""
+    frame = values.alias("value").to_frame()
+    unique = frame.unique(maintain_order=True)
+    codes = frame.join(unique.with_row_index("code"), on="value", how="left", maintain_order="left", nulls_equal=True)
+    return unique["value"], codes["code"].to_numpy().astype(np.int64)
