@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from moerec.config import Config
+from moerec.config import Config, Discovered
+from moerec.engines.engine import EngineConfig
+from moerec.engines.local import LocalEngineConfig
 from moerec.features.reviews import ReviewExamplesConfig
 from moerec.features.tokens import TokensConfig
 from moerec.features.typed_text import ItemTextConfig, UserTextConfig
@@ -28,27 +30,6 @@ class PicturesConfig(PictureConfig):
             raise ValueError("patches are numbers; write form: array")
         if self.patches and self.size % 16:
             raise ValueError(f"a size of {self.size} is no multiple of the 16 of a patch; take 224")
-        return self
-
-
-class EngineConfig(Config):
-    """Where the rows are made."""
-
-    kind: Literal["local", "beam"] = "local"
-    """local: this machine, with files between the steps; beam: an Apache Beam pipeline. Both make the same rows."""
-    partitions: int = Field(default=16, ge=1)
-    """Pieces of the users, each of which must fit into memory."""
-    processes: int | None = Field(default=None, ge=1)
-    """For local: processes; null takes one for each core."""
-    options: tuple[str, ...] = ()
-    """For beam: options of the pipeline as on its command line, for instance [--runner=FlinkRunner]."""
-
-    @model_validator(mode="after")
-    def _check(self) -> EngineConfig:
-        if self.kind == "local" and self.options:
-            raise ValueError("options belong to kind: beam; remove them")
-        if self.kind == "beam" and self.processes is not None:
-            raise ValueError("processes belong to kind: local; a Beam runner has options of its own")
         return self
 
 
@@ -74,8 +55,10 @@ class ExamplesConfig(ReviewExamplesConfig):
     """The picture of the item; null for none."""
     shards: ShardsConfig = ShardsConfig()
     """How examples are stored."""
-    engine: EngineConfig = EngineConfig()
-    """Where the rows are made."""
+    engine: Annotated[SerializeAsAny[EngineConfig], Discovered("engine", "examples.engine", default="local")] = (
+        LocalEngineConfig()
+    )
+    """Where the rows are made; all engines make the same."""
 
     @model_validator(mode="after")
     def _check_history(self) -> ExamplesConfig:

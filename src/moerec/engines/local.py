@@ -25,10 +25,10 @@ from typing import Any
 
 from pydantic import Field
 
-from moerec.config import Config
 from moerec.dataset.sources.amazon_files import CategoryFiles
 from moerec.dataset.sources.amazon_rows import Year
 from moerec.dataset.sources.source_files import GZIP_MAGIC, SourceFile
+from moerec.engines.engine import EngineConfig
 from moerec.engines.jobs import workers
 from moerec.engines.local_steps import LocalPlan, LocalRun
 from moerec.engines.manifest import MANIFEST
@@ -42,7 +42,7 @@ _UNPACKED = 4
 """A gzipped file of reviews holds about so many times its own bytes."""
 
 
-class LocalEngineConfig(Config):
+class LocalEngineConfig(EngineConfig):
     """How the local engine works; nothing here changes an example."""
 
     processes: int | None = Field(default=None, ge=1)
@@ -53,6 +53,12 @@ class LocalEngineConfig(Config):
     """Bytes of raw reviews in a partition."""
     chunk_bytes: int = Field(default=1 << 25, ge=1 << 10)
     """Bytes of raw lines that are parsed at once."""
+
+    def make(
+        self, files: Sequence[CategoryFiles], year: Year, config: ReviewExamplesConfig, out: Path, seed: int
+    ) -> None:
+        """See `EngineConfig`."""
+        run_local(files, year, config, out, seed=seed, settings=self)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,149 @@
-"""Raw reviews to shards: rows by an engine, pictures, tokens, shards of each part, an audit of the result."""
+"""Raw reviews to shards: rows by an engine, tokens, pictures, the shards of each part, an audit of the result."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from moerec.artifacts import ArtifactCache
+from moerec.dataset.shards.index import ShardIndex
 from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
+from moerec.engines.example_folder import ExampleFolder
 from moerec.engines.examples_audit import audit_examples
 from moerec.examples_recipe import ExamplesConfig
+from moerec.features.tokens import token_layout, tokenise
 from moerec.files import write_json
+from moerec.modalities.picture_store import PictureStore
+from moerec.modalities.text_tokenizer import load_tokenizer
+from moerec.modalities.token_store import StoreManifest, TokenStore, write_store
 from moerec.recipe import Recipe
-from moerec.run.example_pictures import Pictures, prepare_pictures
-from moerec.run.example_shards import write_parts
-from moerec.run.example_tokens import prepare_tokens
+from moerec.run.example_pictures import prepare_pictures
+from moerec.run.example_shards import Content, write_parts
+from moerec.run.example_texts import text_parts
+
+AUDIT = "audit.json"
+
+
+def make_shards(
+    recipe: Recipe, directory: Path, artifacts: ArtifactCache, timing: dict[str, float], console: Console
+) -> dict[str, Any]:
+    """Do the `examples` of a recipe; what earlier runs have made is found again.
+
+    Args:
+        recipe: with `examples`.
+        directory: folder of the run; it gets the shards, unless the recipe names another place, and the audit.
+        artifacts: where rows, tokens and pictures are kept.
+        timing: gets the seconds of each step.
+        console: told what is done.
+
+    Returns:
+        what was made and refused, as it stands in metrics.json.
+    """
+    config = recipe.examples
+    assert config is not None
+    with _timed(timing, "rows_s"):
+        folder = make_rows(recipe, config, artifacts)
+    console.print(_counted(folder), highlight=False)
+    found: dict[str, Any] = {"rows": folder.manifest.get("examples", {}), "rejects": _reasons(folder)}
+    tokens: TokenStore | None = None
+    if config.tokens is not None:
+        with _timed(timing, "tokens_s"):
+            tokens, found["tokens"] = make_tokens(folder, config, artifacts, console)
+    with ExitStack() as opened:
+        pictures: PictureStore | None = None
+        if config.pictures is not None:
+            cache = artifacts.root / "pictures"
+            with _timed(timing, "pictures_s"):
+                found["pictures"] = prepare_pictures(folder, config.pictures, cache, console)
+            pictures = opened.enter_context(PictureStore(cache, config.pictures))
+        content = Content.of(folder, config, tokens, pictures)
+        url = config.shards.url or str(directory / "shards")
+        with _timed(timing, "shards_s"):
+            parts = write_parts(url, content, _inputs(folder, config))
+    found["shards"] = {"url": url} | {part: _described(index) for part, index in parts.items()}
+    with _timed(timing, "audit_s"):
+        report = audit_examples(folder.path, _rule(config), seed=recipe.seed)
+    write_json(directory / AUDIT, report.to_dict())
+    found["audit"] = [finding.__dict__ for finding in report.findings]
+    for finding in report.warnings:
+        console.print(f"audit: {finding.name}: {finding.sentence}", highlight=False)
+    return found
+
+
+def make_rows(recipe: Recipe, config: ExamplesConfig, artifacts: ArtifactCache) -> ExampleFolder:
+    """The rows of the examples, by the engine of the recipe."""
+    source = recipe.dataset.source
+    assert isinstance(source, AmazonReviewsConfig)
+    with source.raw_files() as (files, year):
+        inputs = {
+            "source": source.fingerprint_inputs(),
+            "rule": config.rule.model_dump(mode="json"),
+            "engine": type(config.engine).__name__,
+            "seed": recipe.seed,
+        }
+        out = artifacts.path("examples", inputs)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        config.engine.make(files, year, config.rule, out, recipe.seed)
+    return ExampleFolder.open(out)
+
+
+def make_tokens(
+    folder: ExampleFolder, config: ExamplesConfig, artifacts: ArtifactCache, console: Console
+) -> tuple[TokenStore, dict[str, Any]]:
+    """The token ids of all texts, and how many there are."""
+    assert config.tokens is not None
+    settings = config.tokens
+    tokenizer = load_tokenizer(settings.tokenizer, settings.marker)
+    manifest = StoreManifest.of(tokenizer, token_layout(tokenizer, settings), settings.model_dump(mode="json"))
+    place = artifacts.path("tokens", _inputs(folder, config) | {"tokenizer": tokenizer.identity})
+    parts = text_parts(folder, config)
+    summary = write_store(place, parts, manifest, lambda texts: tokenise(texts, tokenizer, settings))
+    for kind, counts in summary.items():
+        console.print(f"tokens: {counts['tokens']:,} of {counts['texts']:,} {kind} texts", highlight=False)
+    return TokenStore(place), summary
+
+
+def _inputs(folder: ExampleFolder, config: ExamplesConfig) -> dict[str, Any]:
+    """What decides texts, tokens, pictures and shards, beside the web."""
+    plain = config.model_dump(mode="json", exclude={"engine", "shards"})
+    return {"rows": folder.manifest["fingerprint"], "examples": plain}
+
+
+def _counted(folder: ExampleFolder) -> str:
+    counts = folder.manifest.get("examples", {})
+    words = [f"{part} {sum(kinds.values()):,}" for part, kinds in counts.items()]
+    return f"examples: {', '.join(words) or 'none'}; {folder.rejects.height:,} rows refused"
+
+
+def _reasons(folder: ExampleFolder) -> dict[str, int]:
+    from moerec.dataset.rejects import count_rejects
+
+    return count_rejects(folder.rejects)
+
+
+def _described(index: ShardIndex) -> dict[str, Any]:
+    return {
+        "examples": int(index.counts.sum()),
+        "shards": len(index.shards),
+        "bytes": sum(entry.shard.size for entry in index.shards),
+        "members": dict(index.members),
+    }
+
+
+def _rule(config: ExamplesConfig) -> str:
+    return (
+        f"train until {config.train_until}, valid until {config.valid_until}, test after it (UTC days); "
+        f"{config.keep_five_stars:.0%} of the five-star train reviews are kept as examples"
+    )
+
+
+@contextmanager
+def _timed(timing: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    timing[name] = round(time.perf_counter() - began, 3)
