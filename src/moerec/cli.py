@@ -119,7 +119,9 @@ def run(
 
     for table in results_tables(metrics):
         _show(table)
-    _show(f"report: {directory / 'report.html'}\nmodel:  {directory / 'model'}", wrap=False)
+    _show(f"report: {directory / 'report.html'}", wrap=False)
+    made = directory / "model" if loaded.has_model else metrics["examples"]["shards"]["url"]
+    _show(f"{'model: ' if loaded.has_model else 'shards:'} {made}", wrap=False)
 
 
 def _show_plan(recipe: Any, artifacts: Path, as_json: bool) -> None:

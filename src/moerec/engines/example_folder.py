@@ -1,12 +1,12 @@
 """The folder of rows that an engine leaves: examples, events, texts, products, rejects, and what was counted.
 
-    examples/*.parquet   columns of `moerec.features.reviews.example_schema`; a file holds whole users
-    events/*.parquet     every accepted review with its key, those too that are no examples
-    texts/*.parquet      key, title and text of every accepted review
-    items                the products, as one file or as a folder of parts
-    state/               what was fitted on the train part, the names of the categories among it
-    rejects              what was refused, as the products
-    manifest.json        written last
+examples/*.parquet   columns of `moerec.features.reviews.example_schema`; a file holds whole users
+events/*.parquet     every accepted review with its key, those too that are no examples
+texts/*.parquet      key, title and text of every accepted review
+items                the products, as one file or as a folder of parts
+state/               what was fitted on the train part, the names of the categories among it
+rejects              what was refused, as the products
+manifest.json        written last
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Everything is read from the files that an engine wrote, lazily, so that the exam
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,19 +20,16 @@ PARTS = (Part.TRAIN, Part.VALID, Part.TEST)
 _FEW_REJECTS, _MANY_REJECTS = 0.0, 0.05
 
 
-def audit_examples(folder: Path, rule: str, *, sample: int = 2000, seed: int = 0) -> AuditReport:
+def audit_examples(files: ExampleFolder, name: str, rule: str, *, sample: int = 2000, seed: int = 0) -> AuditReport:
     """Look at the examples that an engine wrote.
 
     Args:
-        folder: of the examples.
+        files: the finished folder.
+        name: what the report calls it.
         rule: how the parts were made, in words.
         sample: reviews whose profile is made again from the events before them.
         seed: of the sample.
-
-    Raises:
-        DatasetError: the folder holds no finished examples.
     """
-    files = ExampleFolder.open(folder)
     findings = (
         _rows(files),
         _rejected(files),
@@ -46,7 +42,7 @@ def audit_examples(folder: Path, rule: str, *, sample: int = 2000, seed: int = 0
         _duplicates(files),
         _ids(files),
     )
-    return AuditReport(folder.name, "date", rule, findings)
+    return AuditReport(name, "date", rule, findings)
 
 
 def _name(part: int) -> str:
@@ -58,7 +54,9 @@ def _rows(files: ExampleFolder) -> Finding:
     values: dict[str, Any] = {}
     for part, negative, rows in counts.iter_rows():
         values.setdefault(_name(part), {"reviews": 0, "negatives": 0})["negatives" if negative else "reviews"] = rows
-    words = [f"{name}: {found['reviews']:,} reviews and {found['negatives']:,} negatives" for name, found in values.items()]
+    words = [
+        f"{name}: {found['reviews']:,} reviews and {found['negatives']:,} negatives" for name, found in values.items()
+    ]
     lacking = [_name(part) for part in PARTS if _name(part) not in values]
     level: Level = "warning" if lacking else "ok"
     without = f"; nothing in {', '.join(lacking)}: look at the dates of the parts" if lacking else ""
@@ -99,7 +97,9 @@ def _bounds(files: ExampleFolder) -> Finding:
         .collect()
         .item()
     )
-    told = "; ".join(f"{_name(row['part'])} {day_text(row['first'])} to {day_text(row['last'])}" for row in spans.to_dicts())
+    told = "; ".join(
+        f"{_name(row['part'])} {day_text(row['first'])} to {day_text(row['last'])}" for row in spans.to_dicts()
+    )
     problems = [f"{overlaps} parts overlap"] * bool(overlaps)
     problems += [f"{moved:,} negatives stand at another time than their review"] * bool(moved)
     meaning = "; ".join(problems) or "no part reaches into the next, and each negative has the time of its review"
@@ -182,8 +182,14 @@ def _profile(files: ExampleFolder, sample: int, seed: int) -> Finding:
         | (compared["mean"].is_null() != compared["price_mean"].is_null())
         | ~pl.Series(seen)
     ).sum()
-    told = f"{differs:,} of {compared.height:,} sampled profiles" if differs else f"None of {compared.height:,} sampled profiles"
-    meaning = "they see what they must not see" if differs else "nothing of the review itself or of the future is in them"
+    told = (
+        f"{differs:,} of {compared.height:,} sampled profiles"
+        if differs
+        else f"None of {compared.height:,} sampled profiles"
+    )
+    meaning = (
+        "they see what they must not see" if differs else "nothing of the review itself or of the future is in them"
+    )
     return Finding(
         "profile",
         "warning" if differs else "ok",
@@ -219,7 +225,9 @@ def _missing(files: ExampleFolder) -> Finding:
     worst = max(rates.values(), default=0.0)
     level: Level = "warning" if worst > 0.5 else "note" if worst > 0.0 else "ok"
     told = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
-    sentence = f"Missing in the examples: {told}; {first:.1%} of the reviews are a user's first and have an empty profile."
+    sentence = (
+        f"Missing in the examples: {told}; {first:.1%} of the reviews are a user's first and have an empty profile."
+    )
     return Finding("missing", level, sentence, rates | {"first_reviews": first})
 
 
@@ -241,19 +249,23 @@ def _ids(files: ExampleFolder) -> Finding:
         "users": files.events.select(pl.col("user_id").n_unique()).collect().item(),
         "items": files.events.select(pl.col("item_id").n_unique()).collect().item(),
     }
-    train = files.examples.filter((pl.col("negative") == 0) & (pl.col("part") == Part.TRAIN)).select("item_id", "user_id")
+    train = files.examples.filter((pl.col("negative") == 0) & (pl.col("part") == Part.TRAIN)).select(
+        "item_id", "user_id"
+    )
     test = files.examples.filter((pl.col("negative") == 0) & (pl.col("part") == Part.TEST))
     rows = max(1, test.select(pl.len()).collect().item())
     shares = {}
     for name in ("item_id", "user_id"):
         new = test.join(train.select(name).unique(), on=name, how="anti").select(pl.len()).collect().item()
         shares[name] = new / rows
-    blank = files.events.filter((pl.col("user_id").str.strip_chars() == "") | (pl.col("item_id").str.strip_chars() == ""))
+    blank = files.events.filter(
+        (pl.col("user_id").str.strip_chars() == "") | (pl.col("item_id").str.strip_chars() == "")
+    )
     empty = blank.select(pl.len()).collect().item()
     return Finding(
         "ids",
         "warning" if empty else "ok",
-        f"{values['users']:,} users and {values['items']:,} products; {shares['item_id']:.1%} of the test reviews are of "
-        f"products, {shares['user_id']:.1%} of users, that train does not know; {empty:,} ids are blank.",
+        f"{values['users']:,} users and {values['items']:,} products; {shares['item_id']:.1%} of the test reviews are "
+        f"of products, {shares['user_id']:.1%} of users, that train does not know; {empty:,} ids are blank.",
         values | {"new_items": shares["item_id"], "new_users": shares["user_id"], "blank": empty},
     )

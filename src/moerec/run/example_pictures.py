@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,4 +34,4 @@ def prepare_pictures(folder: ExampleFolder, config: PicturesConfig, cache: Path,
     found = missing_as_json(missing_rates(outcomes, rows, by=("part", "category")))
     missing = found[0]["rate"] if found else 0.0
     console.print(f"pictures: {urls.len():,} addresses; {missing:.1%} of the examples have none", highlight=False)
-    return {"addresses": urls.len(), "fetch": summary.to_dict(), "missing": found}
+    return {"addresses": urls.len(), "fetch": asdict(summary), "missing": found}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def write_parts(url: str, content: Content, inputs: Mapping[str, Any]) -> dict[s
     return {
         part.name.lower(): write_shards(
             f"{url.rstrip('/')}/{part.name.lower()}",
-            lambda start, part=part: examples_of(content, part, start),
+            partial(examples_of, content, part),
             examples_per_shard=size,
             inputs=dict(inputs) | {"part": part.name.lower()},
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,20 @@ from typing import Any
 from rich.console import Console
 
 from moerec.artifacts import ArtifactCache
+from moerec.config import kind_of
+from moerec.dataset.audit import AuditReport
+from moerec.dataset.rejects import count_rejects
 from moerec.dataset.shards.index import ShardIndex
+from moerec.dataset.sources.amazon_files import CategoryFiles
 from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
 from moerec.engines.example_folder import ExampleFolder
 from moerec.engines.examples_audit import audit_examples
 from moerec.examples_recipe import ExamplesConfig
-from moerec.features.tokens import token_layout, tokenise
+from moerec.features.tokens import TokensConfig, token_layout, tokenise
 from moerec.files import write_json
 from moerec.modalities.picture_store import PictureStore
-from moerec.modalities.text_tokenizer import load_tokenizer
-from moerec.modalities.token_store import StoreManifest, TokenStore, write_store
+from moerec.modalities.token_store import StoreManifest, TokenStore, store_tokens
+from moerec.modalities.tokenizer_files import load_tokenizer
 from moerec.recipe import Recipe
 from moerec.run.example_pictures import prepare_pictures
 from moerec.run.example_shards import Content, write_parts
@@ -46,28 +50,35 @@ def make_shards(
     """
     config = recipe.examples
     assert config is not None
-    with _timed(timing, "rows_s"):
-        folder = make_rows(recipe, config, artifacts)
-    console.print(_counted(folder), highlight=False)
-    found: dict[str, Any] = {"rows": folder.manifest.get("examples", {}), "rejects": _reasons(folder)}
+    source = recipe.dataset.source
+    assert isinstance(source, AmazonReviewsConfig)
     tokens: TokenStore | None = None
-    if config.tokens is not None:
-        with _timed(timing, "tokens_s"):
-            tokens, found["tokens"] = make_tokens(folder, config, artifacts, console)
+    pictures: PictureStore | None = None
+    cache = artifacts.root / "pictures"
     with ExitStack() as opened:
-        pictures: PictureStore | None = None
-        if config.pictures is not None:
-            cache = artifacts.root / "pictures"
-            with _timed(timing, "pictures_s"):
-                found["pictures"] = prepare_pictures(folder, config.pictures, cache, console)
-            pictures = opened.enter_context(PictureStore(cache, config.pictures))
+        with source.raw_files(artifacts.path("raw", source.fingerprint_inputs())) as files:
+            with _timed(timing, "rows_s"):
+                folder = make_rows(recipe, config, source, files, artifacts)
+            console.print(_counted(folder), highlight=False)
+            found: dict[str, Any] = {
+                "rows": folder.manifest["examples"],
+                "refused": count_rejects(folder.rejects),
+                "rule": _rule(config),
+            }
+            if config.tokens is not None:
+                with _timed(timing, "tokens_s"):
+                    tokens, found["tokens"] = make_tokens(folder, config, config.tokens, artifacts, console)
+            if config.pictures is not None:
+                with _timed(timing, "pictures_s"):
+                    found["pictures"] = prepare_pictures(folder, config.pictures, cache, console)
+                pictures = opened.enter_context(PictureStore(cache, config.pictures))
         content = Content.of(folder, config, tokens, pictures)
         url = config.shards.url or str(directory / "shards")
         with _timed(timing, "shards_s"):
             parts = write_parts(url, content, _inputs(folder, config))
     found["shards"] = {"url": url} | {part: _described(index) for part, index in parts.items()}
     with _timed(timing, "audit_s"):
-        report = audit_examples(folder.path, _rule(config), seed=recipe.seed)
+        report = audit_examples(folder, recipe.name, _rule(config), seed=recipe.seed)
     write_json(directory / AUDIT, report.to_dict())
     found["audit"] = [finding.__dict__ for finding in report.findings]
     for finding in report.warnings:
@@ -75,34 +86,48 @@ def make_shards(
     return found
 
 
-def make_rows(recipe: Recipe, config: ExamplesConfig, artifacts: ArtifactCache) -> ExampleFolder:
-    """The rows of the examples, by the engine of the recipe."""
-    source = recipe.dataset.source
+def audit_rows(recipe: Recipe, artifacts: ArtifactCache) -> AuditReport:
+    """The audit of a recipe's rows, which are made if they are not there; no text, picture or shard is."""
+    config, source = recipe.examples, recipe.dataset.source
+    assert config is not None
     assert isinstance(source, AmazonReviewsConfig)
-    with source.raw_files() as (files, year):
-        inputs = {
-            "source": source.fingerprint_inputs(),
-            "rule": config.rule.model_dump(mode="json"),
-            "engine": type(config.engine).__name__,
-            "seed": recipe.seed,
-        }
-        out = artifacts.path("examples", inputs)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        config.engine.make(files, year, config.rule, out, recipe.seed)
+    with source.raw_files(artifacts.path("raw", source.fingerprint_inputs())) as files:
+        folder = make_rows(recipe, config, source, files, artifacts)
+    return audit_examples(folder, recipe.name, _rule(config), seed=recipe.seed)
+
+
+def make_rows(
+    recipe: Recipe,
+    config: ExamplesConfig,
+    source: AmazonReviewsConfig,
+    files: Sequence[CategoryFiles],
+    artifacts: ArtifactCache,
+) -> ExampleFolder:
+    """The rows of the examples, by the engine of the recipe."""
+    rule, out = config.rule, rows_folder(recipe, artifacts)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    config.engine.make(files, source.year, rule, out, recipe.seed)
     return ExampleFolder.open(out)
 
 
+def rows_folder(recipe: Recipe, artifacts: ArtifactCache) -> Path:
+    """Where the rows of a recipe lie, or will."""
+    config, source = recipe.examples, recipe.dataset.source
+    assert config is not None
+    assert isinstance(source, AmazonReviewsConfig)
+    inputs = {"source": source.fingerprint_inputs(), "rule": config.rule.model_dump(mode="json")}
+    return artifacts.path("examples", inputs | {"engine": kind_of("engine", config.engine), "seed": recipe.seed})
+
+
 def make_tokens(
-    folder: ExampleFolder, config: ExamplesConfig, artifacts: ArtifactCache, console: Console
+    folder: ExampleFolder, config: ExamplesConfig, settings: TokensConfig, artifacts: ArtifactCache, console: Console
 ) -> tuple[TokenStore, dict[str, Any]]:
     """The token ids of all texts, and how many there are."""
-    assert config.tokens is not None
-    settings = config.tokens
     tokenizer = load_tokenizer(settings.tokenizer, settings.marker)
     manifest = StoreManifest.of(tokenizer, token_layout(tokenizer, settings), settings.model_dump(mode="json"))
     place = artifacts.path("tokens", _inputs(folder, config) | {"tokenizer": tokenizer.identity})
     parts = text_parts(folder, config)
-    summary = write_store(place, parts, manifest, lambda texts: tokenise(texts, tokenizer, settings))
+    summary = store_tokens(place, parts, manifest, lambda texts: tokenise(texts, tokenizer, settings))
     for kind, counts in summary.items():
         console.print(f"tokens: {counts['tokens']:,} of {counts['texts']:,} {kind} texts", highlight=False)
     return TokenStore(place), summary
@@ -118,12 +143,6 @@ def _counted(folder: ExampleFolder) -> str:
     counts = folder.manifest.get("examples", {})
     words = [f"{part} {sum(kinds.values()):,}" for part, kinds in counts.items()]
     return f"examples: {', '.join(words) or 'none'}; {folder.rejects.height:,} rows refused"
-
-
-def _reasons(folder: ExampleFolder) -> dict[str, int]:
-    from moerec.dataset.rejects import count_rejects
-
-    return count_rejects(folder.rejects)
 
 
 def _described(index: ShardIndex) -> dict[str, Any]:

@@ -120,7 +120,9 @@ def _json(example: ShardExample) -> bytes:
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:
-    return (len(shape) == 3 and shape[2] == 3) or (len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3])
+    return (len(shape) == 3 and shape[2] == 3) or (
+        len(shape) == 4 and sorted(shape[1:])[0] == 3 and len(set(shape[1:])) == 2 and shape[2] != 3
+    )
 
 
 def _npy(array: NDArray[Any]) -> bytes:

@@ -12,7 +12,8 @@ import logging
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from pydantic import Field, model_validator
 from moerec.config import Config
 from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
 from moerec.dataset.generators.amazon_tastes import GeneratedReviews
+from moerec.dataset.generators.image_server import HOST, ImageServer, ImageServerConfig
 from moerec.dataset.schema import REJECT_COLUMNS, RawTables
 from moerec.dataset.sources.amazon_files import CategoryFiles, Metadata, find_files
 from moerec.dataset.sources.amazon_rows import (
@@ -51,6 +53,7 @@ FILE = "__file__"
 TEXTS = ("review_title", "review_text")
 LABELS = ("rating", "verified", "helpful")
 DEFAULT_USERS, DEFAULT_ITEMS = 200, 120
+_OF_GENERATED = ("users", "items", "seed", "dirt", "pictures", "picture_faults", "picture_port")
 _CATEGORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_&'-]*")
 
 
@@ -78,6 +81,14 @@ class AmazonReviewsConfig(Config):
     """For `generated`: number of products."""
     seed: int = Field(default=0, ge=0)
     """For `generated`: seed of everything that is drawn."""
+    dirt: float = Field(default=0.0, ge=0, le=1)
+    """For `generated`: share of lines beside which a broken copy stands."""
+    pictures: bool = False
+    """For `generated`: a picture of each product, served on this machine while `examples` are made."""
+    picture_faults: float = Field(default=0.0, ge=0, le=1)
+    """For `generated`: share of the addresses of pictures that fail, each in one of many ways."""
+    picture_port: int = Field(default=8765, ge=1, le=65535)
+    """For `generated`: port of 127.0.0.1 where the pictures are served; it stands in their addresses."""
 
     @model_validator(mode="after")
     def _check(self) -> AmazonReviewsConfig:
@@ -85,8 +96,9 @@ class AmazonReviewsConfig(Config):
             if self.path is not None or self.categories or self.year != 2023 or self.core is not None:
                 raise ValueError("the variant 'generated' reads no files; remove path, categories, year and core")
             return self
-        if (self.users, self.items, self.seed) != (DEFAULT_USERS, DEFAULT_ITEMS, 0):
-            raise ValueError("users, items and seed belong to the variant 'generated'; remove them")
+        own = [name for name in _OF_GENERATED if getattr(self, name) != type(self).model_fields[name].default]
+        if own:
+            raise ValueError(f"{own[0]} belongs to the variant 'generated'; remove it")
         if len(set(self.categories)) < len(self.categories):
             raise ValueError("categories: one is named twice; name each once")
         for category in self.categories:
@@ -104,15 +116,48 @@ class AmazonReviewsConfig(Config):
         """
         if self.variant == "generated":
             with tempfile.TemporaryDirectory(prefix="moerec-") as folder:
-                shape = GeneratedReviews(users=self.users, items=self.items, seed=self.seed, compressed=False)
-                generate_amazon_reviews(Path(folder) / "generated", shape)
-                found = find_files(2023, shape.categories, f"{folder}/generated", None, "required")
-                return self._tables(found, {"seed": self.seed})
+                return self._tables(self._generate(Path(folder) / "generated"), {"seed": self.seed})
         found = self._find()
         identities = [
             file.identity() for files in found for file in (files.reviews, files.products) if file is not None
         ]
         return self._tables(found, {"files": identities})
+
+    @contextmanager
+    def raw_files(self, folder: Path) -> Iterator[list[CategoryFiles]]:
+        """The files themselves; generated ones stand in a folder, and their pictures are served meanwhile.
+
+        Args:
+            folder: for generated files; those that are there are taken.
+
+        Raises:
+            DatasetError: a file is missing, or the port of the pictures is taken.
+        """
+        if self.variant != "generated":
+            yield self._find()
+            return
+        found = self._generate(folder)
+        if not self.pictures:
+            yield found
+            return
+        with ImageServer(folder, ImageServerConfig(self.picture_faults, seed=self.seed), self.picture_port):
+            yield found
+
+    def _generate(self, folder: Path) -> list[CategoryFiles]:
+        """The generated files, made if they are not there."""
+        address = f"http://{HOST}:{self.picture_port}" if self.pictures else None
+        shape = GeneratedReviews(
+            users=self.users,
+            items=self.items,
+            seed=self.seed,
+            dirt=self.dirt,
+            compressed=False,
+            image_address=address,
+        )
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            generate_amazon_reviews(folder, shape)
+        return find_files(2023, shape.categories, str(folder), None, "required")
 
     def describe(self) -> str:
         """One line that says what is read."""
