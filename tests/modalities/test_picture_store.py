@@ -122,7 +122,7 @@ def test_equal_contents_are_made_once_and_other_settings_need_no_web(made, tmp_p
 
 
 def test_a_run_that_is_killed_goes_on_where_it_was(made, tmp_path):
-    count, workers = 1200, 8
+    count, workers = 500, 8
     script = (
         "import sys; from pathlib import Path\n"
         "from moerec.modalities.fetch import FetchConfig\n"
