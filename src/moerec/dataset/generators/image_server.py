@@ -75,6 +75,7 @@ class ImageServer:
     """Requests by path."""
     connections: int = 0
     """Connections that were opened."""
+    _open: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 
     @property
     def address(self) -> str:
@@ -111,42 +112,50 @@ class ImageServer:
         self.port = server.sockets[0].getsockname()[1]
         if started is not None:
             started()
-        async with server:
-            await server.serve_forever()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            server.close()
+            for connection in self._open:
+                connection.cancel()
 
     def __enter__(self) -> ImageServer:
-        self._loop = asyncio.new_event_loop()
         ready = threading.Event()
-        self._task = self._loop.create_task(self.serve(ready.set))
-        self._thread = threading.Thread(target=self._until_cancelled, args=(ready,), name="image-server", daemon=True)
+        failed: list[DatasetError] = []
+
+        async def serve() -> None:
+            self._loop, self._serving = asyncio.get_running_loop(), asyncio.current_task()
+            await self.serve(ready.set)
+
+        def work() -> None:
+            try:
+                with suppress(asyncio.CancelledError):
+                    asyncio.run(serve())
+            except DatasetError as error:
+                failed.append(error)
+            finally:
+                ready.set()
+
+        self._thread = threading.Thread(target=work, name="image-server", daemon=True)
         self._thread.start()
         ready.wait()
-        if self._task.done():
-            self._task.result()
+        if failed:
+            raise failed[0]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        def stop() -> None:
-            for task in asyncio.all_tasks(self._loop):
-                task.cancel()
-
-        self._loop.call_soon_threadsafe(stop)
+        if self._serving is not None:
+            self._loop.call_soon_threadsafe(self._serving.cancel)
         self._thread.join()
-        self._loop.close()
-
-    def _until_cancelled(self, ready: threading.Event) -> None:
-        with suppress(asyncio.CancelledError, DatasetError):
-            self._loop.run_until_complete(self._task)
-        ready.set()
-        left = asyncio.all_tasks(self._loop)
-        for task in left:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
     async def _connection(self, reader: asyncio.StreamReader, writer: Writer) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        if task is not None:
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
         # Whoever hangs up, also in the middle, is what this server is about.
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
             kept = True
@@ -182,14 +191,14 @@ class ImageServer:
         return _send(writer, 404, b"no such picture") if content is None else _send(writer, 200, content)
 
     def _picture(self, path: str) -> bytes | None:
-        place = self.folder / "images" / _MODIFIERS.sub("", path).strip("/")
+        place = self.folder / "images" / _MODIFIERS.sub("", path.partition("?")[0]).strip("/")
         if ".." in path or not place.is_file():
             return None
         return place.read_bytes()
 
     async def _fault(self, kind: str, writer: Writer) -> bool:
         if kind in ODD_PICTURES:
-            return _send(writer, 200, odd_picture(kind))
+            return await _picture_of(kind)(self, writer)
         if kind not in FAULTS:
             return _send(writer, 404, b"no such fault")
         return await FAULTS[kind](self, writer)
@@ -213,7 +222,8 @@ def _status(status: int, *headers: str) -> Fault:
 
 def _picture_of(kind: str) -> Fault:
     async def fault(_server: ImageServer, writer: Writer) -> bool:
-        return _send(writer, 200, odd_picture(kind))
+        # Making one may take a while, which others need not wait for.
+        return _send(writer, 200, await asyncio.to_thread(odd_picture, kind))
 
     return fault
 
@@ -228,7 +238,7 @@ async def _stall(server: ImageServer, _writer: Writer) -> bool:
 
 
 async def _drip(server: ImageServer, writer: Writer) -> bool:
-    writer.write(b"HTTP/1.1 200 -\r\nContent-Length: 1000000\r\n\r\n\xff\xd8\xff")
+    writer.write(b"HTTP/1.1 200 -\r\nContent-Length: 30000\r\n\r\n\xff\xd8\xff")
     for _ in range(int(server.config.stall_seconds / 0.05)):
         writer.write(b"x")
         await writer.drain()

@@ -21,6 +21,7 @@ SIDE = 96
 BOMB_SIDE = 20_000
 
 
+@cache
 def odd_picture(kind: str) -> bytes:
     """The bytes of an odd picture; see `ODD_PICTURES`.
 
@@ -79,7 +80,6 @@ def _deep() -> bytes:
     return _png(SIDE, SIDE, 16, iter([row.tobytes()] * SIDE))
 
 
-@cache
 def _bomb() -> bytes:
     """A small file of 20,000 x 20,000 pixels."""
     row = bytes(BOMB_SIDE // 8)
@@ -88,7 +88,7 @@ def _bomb() -> bytes:
 
 def _png(width: int, height: int, depth: int, rows: Any) -> bytes:
     """A grey PNG file written row by row, so that a huge one never stands in memory."""
-    packed = zlib.compressobj(1)
+    packed = zlib.compressobj(6)
     data = b"".join(packed.compress(b"\0" + row) for row in rows) + packed.flush()
     head = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
