@@ -1,8 +1,9 @@
-"""The text of a user and of an item, made of typed fields: `[CAT] Toys [TITLE] Kite [PRICE] 9.99`.
+"""The text of a user and of an item, made of typed fields: `[CAT] Toys`, `[TITLE] Kite`, `[PRICE] 9.99`.
 
-A field's marker says what follows it, and stands nowhere else: markers inside of what people wrote lose their brackets.
-An empty field has a word of its own, so the form of a text never depends on its content. Reviews are given by key and
-joined here, when they are encoded; examples carry none. Pure functions over Polars frames, no I/O, no torch.
+Each field begins a line, so that no sentence reaches over two of them. A field's marker says what follows it,
+and stands nowhere else: markers inside of what people wrote lose their brackets. An empty field has a word of its own,
+so the form of a text never depends on its content. Reviews are given by key and joined here, when they are encoded;
+examples carry none. Pure functions over Polars frames, no I/O, no torch.
 
 Shape letters: E examples, K categories, R ranks of categories.
 """
@@ -130,7 +131,7 @@ def item_texts(items: pl.DataFrame, config: ItemTextConfig, where: str = "item_t
     for number, field in enumerate(config.fields):
         value = _field_text(items[field.column], field, config.normaliser, markers, where)
         parts.append((field.marker + " " + _or_word(value, config.empty)).alias(str(number)))
-    return _joined(parts, " ", "text")
+    return _joined(parts, "\n", "text")
 
 
 def user_texts(
@@ -158,7 +159,7 @@ def user_texts(
     require_columns(texts, ["key", "title", "text"], where)
     profile = _profile(examples, shares, categories, config)
     reviews = _reviews(examples, texts, config, where)
-    return _joined([profile.alias("profile"), reviews.alias("reviews")], " ", "text")
+    return _joined([profile.alias("profile"), reviews.alias("reviews")], "\n", "text")
 
 
 def _profile(examples: pl.DataFrame, shares: list[str], categories: Sequence[str], config: UserTextConfig) -> pl.Series:
@@ -194,7 +195,7 @@ def _reviews(examples: pl.DataFrame, texts: pl.DataFrame, config: UserTextConfig
     history = (
         examples.select("positive", pl.col("history").list.head(config.reviews))
         .with_row_index("row")
-        .explode("history", empty_as_null=True)
+        .explode("history")
         .drop_nulls("history")
     )
     if (own := history.filter(pl.col("history") == pl.col("positive"))).height:
@@ -210,7 +211,7 @@ def _reviews(examples: pl.DataFrame, texts: pl.DataFrame, config: UserTextConfig
     if missing := found["review"].null_count():
         key = found.filter(pl.col("review").is_null())["history"][0]
         raise DatasetError(f"{where}: {missing} reviews of histories have no text, first '{key}'; give their texts too")
-    joined = found.group_by("row", maintain_order=True).agg(pl.col("review").str.join(" "))
+    joined = found.group_by("row", maintain_order=True).agg(pl.col("review").str.join("\n"))
     rows = pl.DataFrame({"row": pl.int_range(examples.height, dtype=pl.UInt32, eager=True)})
     return rows.join(joined, on="row", how="left", maintain_order="left")["review"].fill_null(nothing)
 

@@ -77,7 +77,7 @@ class TextTokenizer:
         if not self.by_words or sentences.is_empty():
             return self._encoded(sentences)
         words = sentences.str.split(" ")
-        unique, codes = distinct(words.explode(empty_as_null=True))
+        unique, codes = distinct(words.explode())
         ids, offsets = self._encoded(unique)
         tokens, word_offsets = ranges(offsets, codes)  # [T], [W + 1]
         return ids[tokens], word_offsets[offsets_of(words.list.len().to_numpy())]
@@ -97,5 +97,5 @@ def distinct(values: pl.Series) -> tuple[pl.Series, Ints]:
     """The different strings in order of appearance, and which of them stands in each row."""
     frame = values.alias("value").to_frame()
     unique = frame.unique(maintain_order=True)
-    codes = frame.join(unique.with_row_index("code"), on="value", how="left", maintain_order="left", nulls_equal=True)
+    codes = frame.join(unique.with_row_index("code"), on="value", how="left", maintain_order="left")
     return unique["value"], codes["code"].to_numpy().astype(np.int64)
