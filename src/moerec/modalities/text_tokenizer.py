@@ -84,9 +84,10 @@ class TextTokenizer:
 
     def _encoded(self, texts: pl.Series) -> tuple[NDArray[np.int32], Ints]:
         encodings = self._backend.encode_batch_fast(texts.to_list(), add_special_tokens=False)
-        rows = [encoding.ids for encoding in encodings]
-        offsets = offsets_of(np.fromiter(map(len, rows), np.int64, len(rows)))
-        return np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1])), offsets
+        offsets = offsets_of(np.fromiter(map(len, encodings), np.int64, len(encodings)))
+        # One list at a time: thousands of them at once would call for a whole garbage collection.
+        ids = chain.from_iterable(encoding.ids for encoding in encodings)
+        return np.fromiter(ids, np.int32, int(offsets[-1])), offsets
 
     def __getstate__(self) -> dict[str, Any]:
         """The plain fields: the library's own object is made again where it is needed."""
