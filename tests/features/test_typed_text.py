@@ -164,9 +164,9 @@ def test_values_are_cut_at_words():
 
 def test_prices_are_written_alike():
     config = validate(ItemTextConfig, {"fields": [{"column": "price", "marker": "[PRICE]", "decimals": 2}]})
-    prices = [0.0, 9.999, 1234567.5, 0.05, None, np.inf, -1.0, 1e300]
+    prices = [0.125, 9.999, 1234567.5, 0.05, None, np.inf, -1.0, 1e300]
     assert item_texts(pl.DataFrame({"price": prices}), config).str.strip_prefix("[PRICE] ").to_list() == [
-        "0.00", "10.00", "1234567.50", "0.05", "none", "none", "none", "none",
+        "0.12", "10.00", "1234567.50", "0.05", "none", "none", "none", "none",
     ]  # fmt: skip
 
 
@@ -184,3 +184,15 @@ def test_wrong_fields_are_refused(fields):
         validate(ItemTextConfig, {"fields": fields})
     with pytest.raises(ConfigError, match="empty must be a word"):
         validate(UserTextConfig, {"empty": "[REVIEW]", "normaliser": NormaliserConfig()})
+
+
+def test_tables_without_rows_and_columns_without_values():
+    assert item_texts(items()[:0], ItemTextConfig()).to_list() == []
+    assert user_texts(examples([["a"]])[:0], TEXTS, CATEGORIES, UserTextConfig()).to_list() == []
+    empty = pl.DataFrame({name: [None, None] for name in items().columns})
+    assert item_texts(empty, ItemTextConfig()).n_unique() == 1
+    first = examples([[], []], price_mean=[None, None]).with_columns(pl.lit(None).alias("history"))
+    assert (
+        user_texts(first, TEXTS[:0], [], UserTextConfig(reviews=0, categories=0)).to_list()
+        == ["[PROFILE] reviews 0, mean price none, categories none\n[REVIEW] none"] * 2
+    )
