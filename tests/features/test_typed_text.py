@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from moerec.config import validate
 from moerec.errors import ConfigError, DatasetError
+from moerec.features.sentences import split_sentences
 from moerec.features.text import NormaliserConfig, normalise_one
-from moerec.features.typed_text import ItemTextConfig, UserTextConfig, item_texts, user_texts
+from moerec.features.typed_text import ItemField, ItemTextConfig, UserTextConfig, item_texts, user_texts
 
 CELLS = (
     st.none()
@@ -48,6 +49,7 @@ def examples(history: list[list[str]], **columns) -> pl.DataFrame:
     return pl.DataFrame(base | columns, schema_overrides=schema)
 
 
+PRICE = ItemField(column="price", marker="[PRICE]", decimals=1)
 CATEGORIES = ["Toys", "Books", "Garden"]
 TEXTS = pl.DataFrame(
     {
@@ -59,19 +61,31 @@ TEXTS = pl.DataFrame(
 
 
 def test_the_form_of_an_item():
-    assert item_texts(items(), ItemTextConfig()).to_list() == [
-        "[CAT] Toys [TITLE] Kite & string [BRAND] Acme [PRICE] 9.90 [FEATURES] Red. Big [ABOUT] It flies.\nHigh",
-        "[CAT] none [TITLE] none [BRAND] none [PRICE] none [FEATURES] none [ABOUT] none",
+    first, second = item_texts(items(), ItemTextConfig())
+    assert first.split("\n") == [
+        "[CAT] Toys",
+        "[TITLE] Kite & string",
+        "[BRAND] Acme",
+        "[PRICE] 9.90",
+        "[FEATURES] Red. Big",
+        "[ABOUT] It flies.",
+        "High",
     ]
+    markers = ("CAT", "TITLE", "BRAND", "PRICE", "FEATURES", "ABOUT")
+    assert second.split("\n") == [f"[{marker}] none" for marker in markers]
 
 
 def test_the_form_of_a_user():
     got = user_texts(examples([["c", "b", "a", "d"], [], ["d"]]), TEXTS, CATEGORIES, UserTextConfig()).to_list()
-    assert got == [
-        "[PROFILE] reviews 4, mean price 23.10, categories Books 60 %, Toys 40 %"
-        " [REVIEW] Only text [REVIEW] Bad! [REVIEW] Good. I like it.",
-        "[PROFILE] reviews 0, mean price none, categories none [REVIEW] none",
-        "[PROFILE] reviews 1, mean price 23.10, categories Books 60 %, Toys 40 % [REVIEW] none",
+    assert got[0].split("\n") == [
+        "[PROFILE] reviews 4, mean price 23.10, categories Books 60 %, Toys 40 %",
+        "[REVIEW] Only text",
+        "[REVIEW] Bad!",
+        "[REVIEW] Good. I like it.",
+    ]
+    assert got[1:] == [
+        "[PROFILE] reviews 0, mean price none, categories none\n[REVIEW] none",
+        "[PROFILE] reviews 1, mean price 23.10, categories Books 60 %, Toys 40 %\n[REVIEW] none",
     ]
 
 
@@ -126,10 +140,13 @@ def test_markers_stand_where_the_form_has_them_and_nowhere_else(rows, longest):
 def test_an_items_text_depends_on_its_own_row_alone(titles, random):
     table = pl.DataFrame({"title": titles}, schema={"title": pl.String})
     config = validate(ItemTextConfig, {"fields": [{"column": "title", "marker": "[TITLE]"}]})
+    two = item_texts(table.with_columns(price=1.0), ItemTextConfig(fields=(*config.fields, PRICE)))
     order = list(range(len(titles)))
     random.shuffle(order)
     texts = item_texts(table, config)
     assert item_texts(table[order], config).to_list() == texts.gather(order).to_list()
+    # No sentence reaches over two fields.
+    assert all(parts[-1] == "[PRICE] 1.0" for parts in split_sentences(two))
     assert all(text.upper().count("[TITLE]") == 1 for text in texts)
 
 
@@ -147,9 +164,9 @@ def test_values_are_cut_at_words():
 
 def test_prices_are_written_alike():
     config = validate(ItemTextConfig, {"fields": [{"column": "price", "marker": "[PRICE]", "decimals": 2}]})
-    prices = [0.0, 9.999, 1234567.5, 0.05, None, np.inf, -1.0, 1e300]
+    prices = [0.125, 9.999, 1234567.5, 0.05, None, np.inf, -1.0, 1e300]
     assert item_texts(pl.DataFrame({"price": prices}), config).str.strip_prefix("[PRICE] ").to_list() == [
-        "0.00", "10.00", "1234567.50", "0.05", "none", "none", "none", "none",
+        "0.12", "10.00", "1234567.50", "0.05", "none", "none", "none", "none",
     ]  # fmt: skip
 
 
@@ -167,3 +184,15 @@ def test_wrong_fields_are_refused(fields):
         validate(ItemTextConfig, {"fields": fields})
     with pytest.raises(ConfigError, match="empty must be a word"):
         validate(UserTextConfig, {"empty": "[REVIEW]", "normaliser": NormaliserConfig()})
+
+
+def test_tables_without_rows_and_columns_without_values():
+    assert item_texts(items()[:0], ItemTextConfig()).to_list() == []
+    assert user_texts(examples([["a"]])[:0], TEXTS, CATEGORIES, UserTextConfig()).to_list() == []
+    empty = pl.DataFrame({name: [None, None] for name in items().columns})
+    assert item_texts(empty, ItemTextConfig()).n_unique() == 1
+    first = examples([[], []], price_mean=[None, None]).with_columns(pl.lit(None).alias("history"))
+    assert (
+        user_texts(first, TEXTS[:0], [], UserTextConfig(reviews=0, categories=0)).to_list()
+        == ["[PROFILE] reviews 0, mean price none, categories none\n[REVIEW] none"] * 2
+    )

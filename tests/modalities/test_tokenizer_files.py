@@ -78,6 +78,28 @@ def test_the_slow_and_the_fast_files_give_the_same(bert_folder, saved_folder):
     assert pickle.loads(pickle.dumps(fast)) == fast
 
 
+def test_bytes_as_roberta_reads_them(tmp_path):
+    """No words by themselves here: a blank belongs to the word behind it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", *letters, "Ġa"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("Ġ", "a")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>"])
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer.enable_truncation(4)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"pad_token": {"content": "<pad>"}, "model_max_length": 1e30}')
+    loaded = load_tokenizer(str(tmp_path))
+    assert (loaded.prefix, loaded.suffix, loaded.padding, loaded.longest) == ((0,), (2,), 1, None)
+    assert (loaded.by_words, loaded.marker, loaded.vocabulary) == (False, len(vocabulary), len(vocabulary) + 1)
+    ids, offsets = loaded.encode(pl.Series(["a a", "b</s>é<SENT>"]))
+    assert ids[: offsets[1]].tolist() == [vocabulary["a"], vocabulary["Ġa"]]
+    assert not {loaded.marker, 2} & set(ids.tolist())
+
+
 def test_the_marker_is_part_of_the_identity(saved_folder):
     one, two = load_tokenizer(str(saved_folder)), load_tokenizer(str(saved_folder), "<S>")
     assert one.identity != two.identity

@@ -108,7 +108,7 @@ class _Chunks:
 def _encoded(
     sentences: pl.Series, counts: Ints, left_out: Ints, tokenizer: TextTokenizer, config: TokensConfig
 ) -> TokenRows:
-    unique, codes = distinct(sentences.filter(pl.Series(counts > 0)).explode(empty_as_null=True))
+    unique, codes = distinct(sentences.filter(pl.Series(counts > 0)).explode())
     ids, offsets = tokenizer.encode(unique)
     capacity = _capacity(tokenizer, config)
     pieces = _cut(offsets[codes], np.diff(offsets)[codes], counts, capacity - 1)

@@ -1,8 +1,9 @@
-"""The text of a user and of an item, made of typed fields: `[CAT] Toys [TITLE] Kite [PRICE] 9.99`.
+"""The text of a user and of an item, made of typed fields: `[CAT] Toys`, `[TITLE] Kite`, `[PRICE] 9.99`.
 
-A field's marker says what follows it, and stands nowhere else: markers inside of what people wrote lose their brackets.
-An empty field has a word of its own, so the form of a text never depends on its content. Reviews are given by key and
-joined here, when they are encoded; examples carry none. Pure functions over Polars frames, no I/O, no torch.
+Each field begins a line, so that no sentence reaches over two of them. A field's marker says what follows it,
+and stands nowhere else: markers inside of what people wrote lose their brackets. An empty field has a word of its own,
+so the form of a text never depends on its content. Reviews are given by key and joined here, when they are encoded;
+examples carry none. Pure functions over Polars frames, no I/O, no torch.
 
 Shape letters: E examples, K categories, R ranks of categories.
 """
@@ -130,7 +131,7 @@ def item_texts(items: pl.DataFrame, config: ItemTextConfig, where: str = "item_t
     for number, field in enumerate(config.fields):
         value = _field_text(items[field.column], field, config.normaliser, markers, where)
         parts.append((field.marker + " " + _or_word(value, config.empty)).alias(str(number)))
-    return _joined(parts, " ", "text")
+    return _joined(parts, "\n", "text")
 
 
 def user_texts(
@@ -158,22 +159,23 @@ def user_texts(
     require_columns(texts, ["key", "title", "text"], where)
     profile = _profile(examples, shares, categories, config)
     reviews = _reviews(examples, texts, config, where)
-    return _joined([profile.alias("profile"), reviews.alias("reviews")], " ", "text")
+    return _joined([profile.alias("profile"), reviews.alias("reviews")], "\n", "text")
 
 
 def _profile(examples: pl.DataFrame, shares: list[str], categories: Sequence[str], config: UserTextConfig) -> pl.Series:
     """`[PROFILE] reviews 12, mean price 23.10, categories Toys 60 %, Books 40 %`."""
     count = examples["review_count"].fill_null(0).cast(pl.Int64).cast(pl.String)
     price = _or_word(_decimals(examples["price_mean"], 2), config.empty)
-    best = _or_word(_best_categories(examples.select(shares), categories, config), config.empty)
+    named = None
+    if shares and config.categories and examples.height:
+        named = _best_categories(examples.select(shares), categories, config)
+    best = config.empty if named is None else _or_word(named, config.empty)
     return f"{config.profile} reviews " + count + ", mean price " + price + ", categories " + best
 
 
 def _best_categories(shares: pl.DataFrame, categories: Sequence[str], config: UserTextConfig) -> pl.Series:
     """The largest shares in whole percents, `Toys 60 %, Books 40 %`; null where there is none. Ties by code."""
     wanted = min(config.categories, len(categories))
-    if wanted == 0 or shares.is_empty():
-        return pl.Series([None] * shares.height, dtype=pl.String)
     markers = [config.profile, config.review]
     names = _clean(pl.Series([*categories], dtype=pl.String), 100, config.normaliser, markers)
     percents = np.nan_to_num(shares.fill_null(0.0).to_numpy(), nan=0.0) * 100  # [E, K]
@@ -192,9 +194,9 @@ def _reviews(examples: pl.DataFrame, texts: pl.DataFrame, config: UserTextConfig
     """The last reviews of each example, each behind its marker; the word for none where there are none."""
     nothing = f"{config.review} {config.empty}"
     history = (
-        examples.select("positive", pl.col("history").list.head(config.reviews))
+        examples.select("positive", pl.col("history").cast(pl.List(pl.String)).list.head(config.reviews))
         .with_row_index("row")
-        .explode("history", empty_as_null=True)
+        .explode("history")
         .drop_nulls("history")
     )
     if (own := history.filter(pl.col("history") == pl.col("positive"))).height:
@@ -210,7 +212,7 @@ def _reviews(examples: pl.DataFrame, texts: pl.DataFrame, config: UserTextConfig
     if missing := found["review"].null_count():
         key = found.filter(pl.col("review").is_null())["history"][0]
         raise DatasetError(f"{where}: {missing} reviews of histories have no text, first '{key}'; give their texts too")
-    joined = found.group_by("row", maintain_order=True).agg(pl.col("review").str.join(" "))
+    joined = found.group_by("row", maintain_order=True).agg(pl.col("review").str.join("\n"))
     rows = pl.DataFrame({"row": pl.int_range(examples.height, dtype=pl.UInt32, eager=True)})
     return rows.join(joined, on="row", how="left", maintain_order="left")["review"].fill_null(nothing)
 
@@ -256,9 +258,11 @@ def _clean(texts: pl.Series, characters: int, normaliser: NormaliserConfig, mark
 
 def _decimals(column: pl.Series, decimals: int) -> pl.Series:
     """Numbers from 0 on with so many decimals, rounded half to even; null where there is none."""
-    number = column.cast(pl.Float64)
-    number = number.set(~(number.is_finite() & (number >= 0) & (number < _PRICE_LIMIT)), None)
-    scaled = (number * 10**decimals).round(0).cast(pl.Int64)
+    number = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    known = (number >= 0) & (number < _PRICE_LIMIT)
+    # numpy, for the rounding of Polars has changed between its versions.
+    rounded = np.rint(np.where(known, number, 0) * 10.0**decimals).astype(np.int64)
+    scaled = pl.Series(rounded).set(pl.Series(~known), None)
     whole = (scaled // 10**decimals).cast(pl.String)
     if decimals == 0:
         return whole

@@ -77,16 +77,17 @@ class TextTokenizer:
         if not self.by_words or sentences.is_empty():
             return self._encoded(sentences)
         words = sentences.str.split(" ")
-        unique, codes = distinct(words.explode(empty_as_null=True))
+        unique, codes = distinct(words.explode())
         ids, offsets = self._encoded(unique)
         tokens, word_offsets = ranges(offsets, codes)  # [T], [W + 1]
         return ids[tokens], word_offsets[offsets_of(words.list.len().to_numpy())]
 
     def _encoded(self, texts: pl.Series) -> tuple[NDArray[np.int32], Ints]:
         encodings = self._backend.encode_batch_fast(texts.to_list(), add_special_tokens=False)
-        rows = [encoding.ids for encoding in encodings]
-        offsets = offsets_of(np.fromiter(map(len, rows), np.int64, len(rows)))
-        return np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1])), offsets
+        offsets = offsets_of(np.fromiter(map(len, encodings), np.int64, len(encodings)))
+        # One list at a time: thousands of them at once would call for a whole garbage collection.
+        ids = chain.from_iterable(encoding.ids for encoding in encodings)
+        return np.fromiter(ids, np.int32, int(offsets[-1])), offsets
 
     def __getstate__(self) -> dict[str, Any]:
         """The plain fields: the library's own object is made again where it is needed."""
@@ -97,5 +98,5 @@ def distinct(values: pl.Series) -> tuple[pl.Series, Ints]:
     """The different strings in order of appearance, and which of them stands in each row."""
     frame = values.alias("value").to_frame()
     unique = frame.unique(maintain_order=True)
-    codes = frame.join(unique.with_row_index("code"), on="value", how="left", maintain_order="left", nulls_equal=True)
+    codes = frame.join(unique.with_row_index("code"), on="value", how="left", maintain_order="left")
     return unique["value"], codes["code"].to_numpy().astype(np.int64)
