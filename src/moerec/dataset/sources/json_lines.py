@@ -79,10 +79,9 @@ def read_json_lines(
         refused: list[tuple[str, int, str, str]] = []
         for line in chunk:
             try:
-                rows.append((*row_of(_record(line, loads)), line.number))
+                rows.append((*row_of(record_of(line, loads)), line.number))
             except RowRefusedError as reason:
-                shown = line.content[: 4 * LONGEST_RAW_ROW].decode("utf-8", "replace")[:LONGEST_RAW_ROW]
-                refused.append((file.name, line.number, str(reason), shown))
+                refused.append((file.name, line.number, str(reason), shown(line)))
         yield Table(
             pl.DataFrame(rows, schema=columns, orient="row"),
             pl.DataFrame(refused, schema=REJECT_COLUMNS, orient="row"),
@@ -123,8 +122,17 @@ def _progress(file: SourceFile) -> AbstractContextManager[Callable[[int], None]]
     return bytes_progress(f"reading {file.name}", None if file.name.endswith(".gz") else file.size)
 
 
-def _record(line: Line, loads: Callable[[str], Any]) -> dict[str, Any]:
-    """The object that a line holds."""
+def shown(line: Line) -> str:
+    """The start of a line, as it stands in the rejects."""
+    return line.content[: 4 * LONGEST_RAW_ROW].decode("utf-8", "replace")[:LONGEST_RAW_ROW]
+
+
+def record_of(line: Line, loads: Callable[[str], Any] = json.loads) -> dict[str, Any]:
+    """The object that a line holds.
+
+    Raises:
+        RowRefusedError: it holds none.
+    """
     if line.problem is not None:
         raise RowRefusedError(line.problem)
     try:
