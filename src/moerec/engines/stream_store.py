@@ -22,6 +22,8 @@ from moerec.errors import ConfigError, DatasetError
 
 STORE_FILE = "stream.sqlite"
 FORMAT_VERSION = 1
+SYNCHRONOUS = "FULL"
+"""Each transaction is on the disk when it is committed."""
 LOCK_SECONDS = 60.0
 """How long a transaction waits for one of another process."""
 
@@ -63,7 +65,7 @@ class StreamStore:
         self.connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
         try:
             self.connection.execute("PRAGMA journal_mode = WAL")
-            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
             with self._locked():
                 self._make_or_check(items)
         except sqlite3.DatabaseError as error:
@@ -176,6 +178,11 @@ class StreamTransaction:
         """Keep the states of users."""
         rows = ((user, json.dumps(state, separators=(",", ":"))) for user, state in states.items())
         self._connection.executemany("INSERT OR REPLACE INTO users VALUES (?, ?)", rows)
+
+    def has_review(self, user: str, item: str, timestamp: int) -> bool:
+        """Whether this very review has arrived."""
+        found = "SELECT 1 FROM reviews WHERE user_id = ? AND item_id = ? AND timestamp = ?"
+        return self._store._row(found, user, item, timestamp) is not None
 
     def has_met(self, user: str, item: str) -> bool:
         """Whether a review of the item by the user has arrived."""
