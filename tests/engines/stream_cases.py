@@ -72,7 +72,7 @@ def write_log(folder: Path, lines: list[bytes], name: str = "a.jsonl") -> None:
 
 def open_stream(folder: Path, rules: ReviewRules, known: dict[str, list[Any]], batch_records: int = 10) -> Stream:
     """A stream of FOLDER/log with everything it keeps beside."""
-    store = StreamStore(folder / "state", rules.settings(), known.items())
+    store = StreamStore(folder / "state", rules.settings(), lambda transaction: transaction.put_items(known.items()))
     log = FileLog(folder / "log", store.position)
     return Stream(log, store, StreamParts(folder / "out"), rules, batch_records)
 

@@ -65,7 +65,7 @@ def test_a_crash_between_any_two_steps_loses_nothing_and_counts_nothing_twice(tm
     monkeypatch.setattr(stream_store, "SYNCHRONOUS", "OFF")
     monkeypatch.setattr(stream_engine, "END_SECONDS", 0.0)
     expected = finished(tmp_path / "whole", 9, 6)
-    assert expected["batches"] == 2
+    assert expected["batch"] == 2
     steps: list[str] = []
     dies_before = 0
 

@@ -11,7 +11,7 @@ from moerec.errors import ConfigError, DatasetError
 
 @pytest.fixture
 def store(tmp_path):
-    return StreamStore(tmp_path, {"seed": 1}, [("a", [1, 2.5])])
+    return StreamStore(tmp_path, {"seed": 1}, lambda transaction: transaction.put_items([("a", [1, 2.5])]))
 
 
 def content(store):
@@ -103,11 +103,14 @@ def test_other_settings_and_other_files_are_refused_in_one_line(store, tmp_path)
 
 
 def test_a_store_is_whole_or_not_made(tmp_path):
-    def items():
-        yield "a", 1
+    def begin(transaction):
+        transaction.put_items([("a", 1)])
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        StreamStore(tmp_path, {}, items())
-    with StreamStore(tmp_path, {}, [("b", 2)]).transaction() as transaction:
+        StreamStore(tmp_path, {}, begin)
+    store = StreamStore(tmp_path, {}, lambda transaction: transaction.put_items([("b", 2)]))
+    with store.transaction() as transaction:
         assert transaction.items("ab") == {"b": 2}
+    again = StreamStore(tmp_path, {}, begin)  # it is there, so nothing begins
+    again.close()

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from moerec.config import validate
 from moerec.engines.event_log import EventLog
+from moerec.engines.file_log import FileLog
+from moerec.engines.kafka_log import KafkaConfig, KafkaLog
 from moerec.engines.stream_parts import StreamParts
+from moerec.engines.stream_prepared import open_prepared
 from moerec.engines.stream_reviews import ReviewRules, fold, parse
 from moerec.engines.stream_store import PositionsMovedError, StreamStore
+from moerec.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -86,18 +93,83 @@ class Stream:
             elif once and self.log.at_end():
                 return
 
-    def summary(self) -> dict[str, Any]:
-        """What has come of the log so far, over all processes."""
-        return summarise_counts(self.store.counts()) | {"batches": self.store.batch()}
+    def summary(self, counts: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """What has come of a micro-batch, or by default of the log so far, over all processes: plain data."""
+        nested: dict[str, Any] = {
+            "batch": self.store.batch(),
+            "records": 0,
+            "reviews": 0,
+            "examples": {},
+            "refused": {},
+        }
+        for name, count in sorted((self.store.counts() if counts is None else counts).items()):
+            kind, _, what = name.partition(": ")
+            if what:
+                nested[kind][what] = count
+            else:
+                nested[kind] = count
+        return nested
 
 
-def summarise_counts(counts: dict[str, int] | Counter[str]) -> dict[str, Any]:
-    """The counts of micro-batches as plain data: records, reviews, examples by part, refused by reason."""
-    nested: dict[str, Any] = {"records": 0, "reviews": 0, "examples": {}, "refused": {}}
-    for name, count in sorted(counts.items()):
-        kind, _, what = name.partition(": ")
-        if what:
-            nested[kind][what] = count
+@contextmanager
+def open_stream(
+    source: Path | KafkaConfig,
+    prepared: Path,
+    state: Path,
+    out: Path,
+    *,
+    users: bool = True,
+    batch_records: int = BATCH_RECORDS,
+) -> Iterator[Stream]:
+    """A stream that begins where the examples of files end, or goes on where it stood.
+
+    Args:
+        source: a folder of JSON-lines files that grow, or a topic of Kafka.
+        prepared: folder of examples that an engine made: the rule, what was fitted, products, users.
+        state: folder of what the stream keeps.
+        out: folder for examples/, texts/ and rejects/.
+        users: begin with the users of the prepared examples; False if the log holds their reviews too.
+        batch_records: most records of a micro-batch.
+
+    Raises:
+        DatasetError: something is missing, or is not what it was.
+        ConfigError: the state is of other settings.
+    """
+    begins = open_prepared(prepared)
+    store = StreamStore(state, begins.settings(users), lambda transaction: begins.begin(transaction, users))
+    with closing(store):
+        if isinstance(source, KafkaConfig):
+            log: EventLog = KafkaLog(source, store.position)
         else:
-            nested[kind] = count
-    return nested
+            log = FileLog(source, store.position)
+        with closing(log):
+            yield Stream(log, store, StreamParts(out), begins.rules, batch_records)
+
+
+def source_of(
+    folder: Path | None, brokers: str | None, topic: str | None, group: str, settings: Iterable[str]
+) -> Path | KafkaConfig:
+    """The log that a command line names.
+
+    Raises:
+        ConfigError: none, or two, or half of one.
+    """
+    if (folder is None) == (brokers is None):
+        raise ConfigError("stream: give a folder of files that grow, or --kafka with --topic, and not both")
+    if brokers is None:
+        assert folder is not None
+        if topic is not None or settings:
+            raise ConfigError("stream: --topic and --kafka-set are for --kafka; a folder needs neither")
+        return folder
+    if topic is None:
+        raise ConfigError("stream: --kafka needs --topic")
+    client = dict(setting.partition("=")[::2] for setting in settings)
+    return validate(KafkaConfig, {"brokers": brokers, "topic": topic, "group": group, "client": client}, "kafka")
+
+
+def told(summary: Mapping[str, Any]) -> str:
+    """A summary in one line."""
+    counts = (summary["records"], summary["reviews"], sum(summary["examples"].values()), summary["batch"])
+    line = "{:,} records, {:,} reviews, {:,} examples up to part {}".format(*counts)
+    refused = "".join(f", {count:,} {reason}" for reason, count in summary["refused"].items())
+    return f"{line}; refused: {refused[2:]}" if refused else line

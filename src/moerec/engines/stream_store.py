@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,18 @@ class PositionsMovedError(Exception):
 class StreamStore:
     """A store on disk; one connection, for one thread."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], items: Iterable[tuple[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        begin: Callable[[StreamTransaction], None] = lambda transaction: None,
+    ) -> None:
         """Open or make the store of a folder.
 
         Args:
             folder: it lies there as `stream.sqlite`.
             settings: what decides the rows that come out; plain data. A store of other settings is refused.
-            items: ids, and what is known of each as plain data; read when the store is made.
+            begin: fills a store that is made now, within the transaction that makes it.
 
         Raises:
             ConfigError: the store was made with other settings.
@@ -67,7 +72,7 @@ class StreamStore:
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
             with self._locked():
-                self._make_or_check(items)
+                self._make_or_check(begin)
         except sqlite3.DatabaseError as error:
             self.connection.close()
             raise DatasetError(f"{self.path}: {error}; choose another state folder, or bring back this file") from None
@@ -75,15 +80,14 @@ class StreamStore:
             self.connection.close()
             raise
 
-    def _make_or_check(self, items: Iterable[tuple[str, Any]]) -> None:
+    def _make_or_check(self, begin: Callable[[StreamTransaction], None]) -> None:
         if not self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             for statement in _TABLES.split(";\n"):
                 self.connection.execute(statement)
             about = {"format_version": FORMAT_VERSION, "settings": self._settings, "batch": 0}
             rows = [(name, json.dumps(value)) for name, value in about.items()]
             self.connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
-            known = ((item, json.dumps(row, separators=(",", ":"))) for item, row in items)
-            self.connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?)", known)
+            begin(StreamTransaction(self))
         version = self._about("format_version")
         if version != FORMAT_VERSION:
             raise DatasetError(f"{self.path}: format {version}, this version reads {FORMAT_VERSION}; use that version")
@@ -203,6 +207,11 @@ class StreamTransaction:
         """What is known of the items that are known."""
         found = ((item, self._store._row("SELECT row FROM items WHERE item_id = ?", item)) for item in items)
         return {item: json.loads(row[0]) for item, row in found if row is not None}
+
+    def put_items(self, items: Iterable[tuple[str, Any]]) -> None:
+        """Keep what is known of items; plain data."""
+        rows = ((item, json.dumps(row, separators=(",", ":"))) for item, row in items)
+        self._connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?)", rows)
 
     def put_positions(self, positions: Mapping[str, Position]) -> None:
         """Keep where partitions are to be read on."""
