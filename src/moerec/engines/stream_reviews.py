@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -184,7 +184,7 @@ def _judged(
 
 def _with_product(review: Review, products: Mapping[str, Any]) -> Review:
     product = Product(*products.get(review.item_id, ()))
-    return replace(review, category=product.category, price=product.price)
+    return Review(review.user_id, review.item_id, review.timestamp, review.rating, product.category, product.price)
 
 
 def _examples(
