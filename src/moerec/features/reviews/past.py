@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,8 @@ class Carried:
 
 def cents_of(price: float, config: ReviewExamplesConfig) -> int:
     """A price in whole cents."""
-    return int(whole_cents(np.array([price]), config)[0])
+    # As `whole_cents`, many times faster for a single number: both round halves to even.
+    return 0 if isnan(price) else round(min(max(price, 0.0), config.highest_price) * CENTS)
 
 
 def whole_cents(prices: NDArray[np.float64], config: ReviewExamplesConfig) -> Ints:
