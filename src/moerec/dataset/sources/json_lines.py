@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import polars as pl
 
@@ -79,10 +79,9 @@ def read_json_lines(
         refused: list[tuple[str, int, str, str]] = []
         for line in chunk:
             try:
-                rows.append((*row_of(_record(line, loads)), line.number))
+                rows.append((*row_of(record_of(line, loads)), line.number))
             except RowRefusedError as reason:
-                shown = line.content[: 4 * LONGEST_RAW_ROW].decode("utf-8", "replace")[:LONGEST_RAW_ROW]
-                refused.append((file.name, line.number, str(reason), shown))
+                refused.append((file.name, line.number, str(reason), shown(line)))
         yield Table(
             pl.DataFrame(rows, schema=columns, orient="row"),
             pl.DataFrame(refused, schema=REJECT_COLUMNS, orient="row"),
@@ -91,27 +90,32 @@ def read_json_lines(
 
 def numbered_lines(file: SourceFile) -> Iterator[Line]:
     """The lines of a file that are not blank; of a damaged gzip file, those before the damage, then one problem."""
-    number, rest, skipping = 1, b"", False
     with file.open() as stream, _progress(file) as tell:
-        while True:
-            try:
-                # Not `read`: it would lose what was unpacked before the damage.
-                data = cast(Any, stream).read1(BLOCK_BYTES)
-            except (EOFError, zlib.error, gzip.BadGzipFile):
-                yield Line(number, rest, CUT_ARCHIVE)
-                return
-            if not data:
-                break
-            tell(len(data))
-            *whole, rest = (rest + data).split(b"\n")
-            for content in whole:
-                if not skipping and content.strip():
-                    yield Line(number, content.removesuffix(b"\r"))
-                number, skipping = number + 1, False
-            if len(rest) > LONGEST_LINE:
-                if not skipping:
-                    yield Line(number, rest[: 4 * LONGEST_RAW_ROW], TOO_LONG)
-                rest, skipping = b"", True
+        yield from lines_of(stream, tell)
+
+
+def lines_of(stream: IO[bytes], tell: Callable[[int], None] = lambda count: None) -> Iterator[Line]:
+    """The same, of content that is open; `tell` is given the size of each block."""
+    number, rest, skipping = 1, b"", False
+    while True:
+        try:
+            # Not `read`: it would lose what was unpacked before the damage.
+            data = cast(Any, stream).read1(BLOCK_BYTES)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            yield Line(number, rest, CUT_ARCHIVE)
+            return
+        if not data:
+            break
+        tell(len(data))
+        *whole, rest = (rest + data).split(b"\n")
+        for content in whole:
+            if not skipping and content.strip():
+                yield Line(number, content.removesuffix(b"\r"))
+            number, skipping = number + 1, False
+        if len(rest) > LONGEST_LINE:
+            if not skipping:
+                yield Line(number, rest[: 4 * LONGEST_RAW_ROW], TOO_LONG)
+            rest, skipping = b"", True
     if rest.strip() and not skipping:
         yield Line(number, rest, is_open=True)
 
@@ -123,8 +127,17 @@ def _progress(file: SourceFile) -> AbstractContextManager[Callable[[int], None]]
     return bytes_progress(f"reading {file.name}", None if file.name.endswith(".gz") else file.size)
 
 
-def _record(line: Line, loads: Callable[[str], Any]) -> dict[str, Any]:
-    """The object that a line holds."""
+def shown(line: Line) -> str:
+    """The start of a line, as it stands in the rejects."""
+    return line.content[: 4 * LONGEST_RAW_ROW].decode("utf-8", "replace")[:LONGEST_RAW_ROW]
+
+
+def record_of(line: Line, loads: Callable[[str], Any] = json.loads) -> dict[str, Any]:
+    """The object that a line holds.
+
+    Raises:
+        RowRefusedError: it holds none.
+    """
     if line.problem is not None:
         raise RowRefusedError(line.problem)
     try:
