@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moerec.batches import negatives as module
 from moerec.batches.example_rows import examples_of, with_negatives
-from moerec.batches.negatives import NegativesConfig, draw_negatives
 from moerec.dataset.schema import Part
 from moerec.errors import DatasetError
+from moerec.features import negatives as module
+from moerec.features.negatives import NegativesConfig, draw_negatives
 from tests.batches.small_examples import SPLIT, small_dataset
 
 ITEMS = 9

@@ -17,10 +17,11 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from moerec.batches.counter_random import Words, keys_of, share, stream
 from moerec.config import Config
 from moerec.dataset.schema import Part
 from moerec.errors import DatasetError
+from moerec.features.counter_random import Words, keys_of, share, stream
+from moerec.features.negative_supply import Supply
 from moerec.features.prefixes import Timelines, prefix_sums
 
 Ints = NDArray[np.int64]
@@ -43,6 +44,18 @@ class NegativesConfig(Config):
     exclude: Literal["train", "ever"] = "train"
     """For train rows: train: items that the user meets in the train split; ever: at any time, which tells of the test
     part. Valid and test rows never get an item that the user meets at any time."""
+
+    def fit(self, items: Ints, times: Ints, num_indices: int) -> Supply:
+        """What can be drawn at each moment.
+
+        Args:
+            items: [T] item index of each train event, in any order; for uniform the first event of each is enough.
+            times: [T] milliseconds.
+            num_indices: size of the item index.
+        """
+        if self.sampling == "uniform":
+            return Supply.uniform(items, times, num_indices)
+        return Supply.by_popularity(items, times, num_indices, self.power, self.smoothing)
 
     def describe(self) -> str:
         """The rule in words, as reports print it."""
@@ -93,17 +106,9 @@ def draw_negatives(
         raise DatasetError("negatives are drawn at the time of an event; the data set needs timestamps")
     users, items, times = (events[name].to_numpy().astype(np.int64) for name in ("user", "item", "timestamp"))  # [E]
     train = parts == Part.TRAIN
-    supply = _Supply.of(items[train], times[train], num_indices, config)
-    drawn = np.full((len(rows), config.count), -1, np.int64)  # [P, K]
-    every = np.ones(len(users), np.bool_)
-    num_users = int(users.max(initial=-1)) + 1
-    in_train = train[rows]  # [P]
-    for chosen, counted in ((in_train, train if config.exclude == "train" else every), (~in_train, every)):
-        if chosen.any():
-            met = _Met.of(users[counted], items[counted], supply, num_users)
-            at = rows[chosen]
-            key = keys_of(np.full(len(at), seed), users[at], items[at], times[at])
-            drawn[chosen] = _draw(supply, met, key, users[at], times[at], config.count)
+    supply = config.fit(items[train], times[train], num_indices)
+    key = keys_of(np.full(len(rows), seed), users[rows], items[rows], times[rows])  # [P]
+    drawn = draw_items(supply, config, Log(users, items, times, train), rows, key)  # [P, K]
     filled = drawn >= 0  # [P, K]
     event = np.repeat(rows, filled.sum(1))
     frame = pl.DataFrame(
@@ -118,80 +123,42 @@ def draw_negatives(
 
 
 @dataclass(frozen=True, eq=False)
-class _Supply:
-    """What can be drawn at a time, with which weight.
+class Log:
+    """The events of whole users, of all or of a part of them."""
 
-    The k-th train event of an item adds (k + s) ** p - (k - 1 + s) ** p, its existence s ** p; what has come
-    together by a time is (events so far + s) ** p, so a draw from the sums up to that time is exact.
+    users: Ints
+    """[E] numbers from 0 on; which user has which number makes no difference."""
+    items: Ints
+    """[E] item indices, as in the supply."""
+    times: Ints
+    """[E] milliseconds."""
+    train: NDArray[np.bool_]
+    """[E] which events are of the train split."""
+
+
+def draw_items(supply: Supply, config: NegativesConfig, log: Log, rows: Ints, key: Words) -> Ints:
+    """Draw items that users did not meet, for some of their events.
+
+    Args:
+        supply: from `config.fit`, of the train events of all users.
+        config: the rule.
+        log: all events of the users that are asked for.
+        rows: [P] events of the log that are the positives, in any order.
+        key: [P] seeds the draw of each positive.
+
+    Returns:
+        [P, K] item indices in the order drawn, -1 where no more could be drawn.
     """
-
-    num_indices: int
-    items: Ints  # [C] in the order of their first train event
-    first: Ints  # [C] time of that event, ascending
-    place: Ints  # [I] place of each item in that order; C for an item without train event
-    existence: float
-    """Weight of an item for being there."""
-    event_items: Ints  # [T] in the order of time; none for uniform
-    event_times: Ints  # [T]
-    sums: NDArray[np.float64]  # [T + 1] weight of the events before each one
-    power: float
-    smoothing: float
-
-    @classmethod
-    def of(cls, items: Ints, times: Ints, num_indices: int, config: NegativesConfig) -> _Supply:
-        order = np.lexsort((items, times))  # equal events keep no order of their own, so the result is one
-        items, times = items[order], times[order]
-        known, first = np.unique(items, return_index=True)
-        by_time = np.argsort(first)
-        place = np.full(num_indices, len(known), np.int64)
-        place[known[by_time]] = np.arange(len(known))
-        power, smoothing = (config.power, config.smoothing) if config.sampling == "popularity" else (0.0, 0.0)
-        if config.sampling == "uniform":
-            items_after, times_after, weights, existence = items[:0], times[:0], np.zeros(0), 1.0
-        else:
-            number = _occurrences(items) + smoothing  # [T] smoothed events of the item before each one
-            existence = smoothing**power if smoothing > 0 else 0.0
-            before = np.where(number > 0, np.power(number, power), 0.0)
-            items_after, times_after, weights = items, times, np.power(number + 1.0, power) - before
-        return cls(
-            num_indices=num_indices,
-            items=known[by_time],
-            first=times[first[by_time]],
-            place=place,
-            existence=existence,
-            event_items=items_after,
-            event_times=times_after,
-            sums=np.concatenate([np.zeros(1), np.cumsum(weights)]),
-            power=power,
-            smoothing=smoothing,
-        )
-
-    def existing(self, times: Ints) -> Ints:
-        """Number of items that can be drawn at each time: the first so many of `items`."""
-        return np.searchsorted(self.first, times, side="right" if self.existence > 0 else "left").astype(np.int64)
-
-    def pick(self, shares: NDArray[np.float64], times: Ints, existing: Ints) -> Ints:
-        """Items [A] by numbers in [0, 1)."""
-        by_events = self.sums[np.searchsorted(self.event_times, times, side="left")]  # [A]
-        mass = shares * (by_events + self.existence * existing)
-        picked = np.empty(len(shares), np.int64)
-        from_events = mass < by_events
-        # The sum that a mass falls under belongs to its event; the last one below it counts.
-        place = np.searchsorted(self.sums, mass[from_events], side="right") - 1
-        picked[from_events] = self.event_items[place]
-        rest = ~from_events
-        if rest.any():
-            number = ((mass[rest] - by_events[rest]) / self.existence).astype(np.int64)
-            picked[rest] = self.items[np.minimum(number, existing[rest] - 1)]
-        return picked
-
-    def weights(self, time: int, existing: int) -> NDArray[np.float64]:
-        """Weight of each of the first `existing` items at one time."""
-        if len(self.event_items) == 0:
-            return np.ones(existing)
-        before = self.event_items[: np.searchsorted(self.event_times, time, side="left")]
-        counts = np.bincount(before, minlength=self.num_indices)[self.items[:existing]]
-        return np.power(counts + self.smoothing, self.power)
+    drawn = np.full((len(rows), config.count), -1, np.int64)  # [P, K]
+    every = np.ones(len(log.users), np.bool_)
+    num_users = int(log.users.max(initial=-1)) + 1
+    in_train = log.train[rows]  # [P]
+    for chosen, counted in ((in_train, log.train if config.exclude == "train" else every), (~in_train, every)):
+        if chosen.any():
+            met = _Met.of(log.users[counted], log.items[counted], supply, num_users)
+            at = rows[chosen]
+            drawn[chosen] = _draw(supply, met, key[chosen], log.users[at], log.times[at], config.count)
+    return drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +171,7 @@ class _Met:
     """By user: when each of the items could first be drawn."""
 
     @classmethod
-    def of(cls, users: Ints, items: Ints, supply: _Supply, num_users: int) -> _Met:
+    def of(cls, users: Ints, items: Ints, supply: Supply, num_users: int) -> _Met:
         drawable = supply.place[items] < len(supply.items)
         keys = np.sort(users[drawable] * supply.num_indices + items[drawable])
         keys = keys[np.concatenate([np.ones(min(1, len(keys)), np.bool_), keys[1:] != keys[:-1]])]
@@ -216,6 +183,8 @@ class _Met:
     def contains(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
         """Whether each user meets each item, [A]."""
         wanted = users * self.num_indices + items
+        if len(self.keys) == 0:
+            return np.zeros(len(wanted), np.bool_)
         places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
         found: NDArray[np.bool_] = self.keys[places] == wanted
         return found
@@ -225,7 +194,7 @@ class _Met:
         return self.timelines.before(users, times + or_equal) - self.timelines.offsets[users]
 
 
-def _draw(supply: _Supply, met: _Met, key: Words, users: Ints, times: Ints, count: int) -> Ints:
+def _draw(supply: Supply, met: _Met, key: Words, users: Ints, times: Ints, count: int) -> Ints:
     """Items [P, K] for each positive, -1 where there are no more; each is the next acceptable of its own stream."""
     existing = supply.existing(times)  # [P]
     available = existing - met.existing(users, times, or_equal=supply.existence > 0)
@@ -250,7 +219,7 @@ def _draw(supply: _Supply, met: _Met, key: Words, users: Ints, times: Ints, coun
     return drawn
 
 
-def _draw_from_rest(supply: _Supply, met: _Met, key: Words, user: int, time: int, existing: int) -> Ints:
+def _draw_from_rest(supply: Supply, met: _Met, key: Words, user: int, time: int, existing: int) -> Ints:
     """The items that a user never met, in the order of a weighted draw without replacement.
 
     Exponential times with the weights as rates; the first to ring come first (Efraimidis and Spirakis, 2006).
@@ -261,14 +230,3 @@ def _draw_from_rest(supply: _Supply, met: _Met, key: Words, user: int, time: int
     items, rates = items[free], rates[free]
     shares = share(keys_of(key, items))
     return items[np.lexsort((items, -np.log1p(-shares) / rates))]
-
-
-def _occurrences(items: Ints) -> Ints:
-    """How often the item of each row stood before it, [T]."""
-    order = np.argsort(items, kind="stable")
-    ordered = items[order]
-    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(items)), np.bool_), ordered[1:] != ordered[:-1]]))
-    runs = np.diff(np.append(starts, len(items)))
-    number = np.empty(len(items), np.int64)
-    number[order] = np.arange(len(items)) - np.repeat(starts, runs)
-    return number
