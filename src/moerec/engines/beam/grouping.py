@@ -15,7 +15,8 @@ import polars as pl
 from moerec.dataset.sources.amazon_rows import ITEM_SCHEMA, REPEATED_ITEM, REPEATED_REVIEW, REVIEW_SCHEMA
 from moerec.dataset.sources.columns import LONGEST_RAW_ROW
 from moerec.engines.beam.reading import TEXTS, RawFile, refused
-from moerec.engines.beam.writing import packed
+from moerec.engines.beam.writing import in_global_window, packed, sharded
+from moerec.features.reviews import EVENT_ORDER, EVENT_SCHEMA, with_keys
 
 ITEMS = "items"
 """Tag of the output that holds the catalogue."""
@@ -23,16 +24,13 @@ PRODUCTS, REVIEWS = "products", "reviews"
 """Tags of what is grouped by product."""
 EVENTS = "events"
 """Tag of what is grouped by user, beside TEXTS."""
-_PRICE, _CATEGORY = list(ITEM_SCHEMA).index("price"), list(ITEM_SCHEMA).index("main_category")
-EVENT_SCHEMA = {
-    "user_id": pl.String,
-    "item_id": pl.String,
-    "timestamp": pl.Int64,
-    "rating": pl.Float64,
-    "category": pl.String,
-    "price": pl.Float64,
-}
-"""Frames of whole users, by user, time and item; the category is its name yet."""
+CATALOGUE_SCHEMA = ITEM_SCHEMA | {"category": pl.String}
+"""Products, and items of which there are but reviews; the category is that of the file."""
+TEXT_SCHEMA = {"key": pl.String, "title": pl.String, "text": pl.String}
+"""What was written, by the key of the review."""
+PRICE, CATEGORY = list(ITEM_SCHEMA).index("price"), list(ITEM_SCHEMA).index("main_category")
+FRAME_SCHEMA = EVENT_SCHEMA | {"category": pl.String, "title": pl.String, "text": pl.String}
+"""Rows of whole users; the category is its name yet, since codes are given when all products are known."""
 
 
 class JoinProduct(beam.DoFn):
@@ -51,29 +49,30 @@ class JoinProduct(beam.DoFn):
         for file, line, row in products[1:]:
             yield _repeated(self._product_files[file], line, REPEATED_ITEM, ITEM_SCHEMA, row)
         if products:
-            row = tuple(products[0][2])
+            file, _, row = products[0]
+            row = (*row, self._product_files[file].category)
         else:
             first = min(review[:2] for review in parts[REVIEWS])
             row = _bare(item, self._review_files[first[0]].category)
         yield beam.pvalue.TaggedOutput(ITEMS, row)
         for file, line, user, timestamp, rating in parts[REVIEWS]:
-            yield user, (file, line, item, timestamp, rating, row[_CATEGORY], row[_PRICE])
+            yield user, (file, line, item, timestamp, rating, row[CATEGORY], row[PRICE])
 
 
 class FrameUsers(beam.DoFn):
-    """Frames of whole users, as Arrow bytes, with the texts beside; a review that is there twice is refused.
+    """Frames of whole users, as Arrow bytes; a review that is there twice is refused.
 
-    A frame ends with the user that makes it reach its size, so the memory is that of a frame and one user.
+    A frame ends with the user that makes it reach its size, so the memory is that of a frame and one user. The texts
+    go to the output TEXTS, `(shard, Arrow bytes)`.
     """
 
-    def __init__(self, files: tuple[RawFile, ...], rows_in_frame: int) -> None:
-        self._files, self._rows_in_frame = files, rows_in_frame
-        self._events: list[tuple[Any, ...]] = []
-        self._texts: list[tuple[Any, ...]] = []
+    def __init__(self, files: tuple[RawFile, ...], rows_in_frame: int, shards: int) -> None:
+        self._files, self._rows_in_frame, self._shards = files, rows_in_frame, shards
+        self._rows: list[tuple[Any, ...]] = []
 
     def start_bundle(self) -> None:
         """Begin with nothing."""
-        self._events, self._texts = [], []
+        self._rows = []
 
     def process(self, group: tuple[str, Mapping[str, Sequence[Any]]]) -> Iterator[Any]:
         """Add one user."""
@@ -87,21 +86,22 @@ class FrameUsers(beam.DoFn):
                 yield _repeated(self._files[file], line, REPEATED_REVIEW, REVIEW_SCHEMA, row)
                 continue
             met.add((item, timestamp))
-            self._events.append((user, item, timestamp, rating, category, price))
-            self._texts.append((user, item, timestamp, title, text))
-        if len(self._events) >= self._rows_in_frame:
-            yield from self._frames()
+            self._rows.append((user, item, timestamp, rating, category, price, title, text))
+        if len(self._rows) >= self._rows_in_frame:
+            yield from self._frame()
 
     def finish_bundle(self) -> Iterator[Any]:
         """Give what is left."""
-        if self._events:
-            for element in self._frames():
-                yield beam.transforms.window.GlobalWindows.windowed_value(element)
+        if self._rows:
+            for output in self._frame():
+                yield in_global_window(output)
 
-    def _frames(self) -> Iterator[Any]:
-        events = pl.DataFrame(self._events, schema=EVENT_SCHEMA, orient="row")
-        yield packed(events.sort("user_id", "timestamp", "item_id"))
-        self._events, self._texts = [], []
+    def _frame(self) -> Iterator[Any]:
+        frame = with_keys(pl.DataFrame(self._rows, schema=FRAME_SCHEMA, orient="row").sort(EVENT_ORDER))
+        self._rows = []
+        yield packed(frame.select(*EVENT_SCHEMA, "key"))
+        for shard, rows in sharded(frame, "user_id", self._shards):
+            yield beam.pvalue.TaggedOutput(TEXTS, (shard, packed(rows.select(*TEXT_SCHEMA))))
 
 
 def _repeated(file: RawFile, line: int, reason: str, schema: Mapping[str, Any], row: Sequence[Any]) -> Any:
@@ -111,4 +111,4 @@ def _repeated(file: RawFile, line: int, reason: str, schema: Mapping[str, Any], 
 
 def _bare(item: str, category: str) -> tuple[Any, ...]:
     """A product of which nothing is known but its reviews."""
-    return tuple({"item_id": item, "main_category": category}.get(name) for name in ITEM_SCHEMA)
+    return tuple({"item_id": item}.get(name) for name in ITEM_SCHEMA) + (category,)

@@ -16,10 +16,20 @@ from typing import IO, Any
 from uuid import uuid4
 
 import apache_beam as beam
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import GlobalWindows
+from safetensors.numpy import save
+
+from moerec.features.reviews import ReviewState
+
+MANIFEST = "manifest.json"
+"""Written last."""
+TEMPORARY = ".*.tmp-*"
+"""Names of files that are being written."""
 
 ROWS_IN_GROUP = 50_000
 """Rows are gathered up to that many for a row group of a file, where they come one by one."""
@@ -42,7 +52,7 @@ def shard_of(name: str, shards: int) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") % shards
 
 
-def sharded(frame: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int, bytes]]:
+def sharded(frame: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int, pl.DataFrame]]:
     """The rows of a frame by shard, in their order."""
     names = frame.select(pl.col(column).unique())
     numbers = names.with_columns(
@@ -50,7 +60,14 @@ def sharded(frame: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int
     )
     placed = frame.join(numbers, on=column, how="left", maintain_order="left")
     for (shard,), rows in placed.partition_by("shard", as_dict=True, include_key=False).items():
-        yield int(shard), packed(rows)
+        yield int(shard), rows
+
+
+def in_global_window(output: Any) -> Any:
+    """What is given at the end of a bundle needs its window; the pipeline is bounded, so there is but one."""
+    if isinstance(output, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(output.tag, GlobalWindows.windowed_value(output.value))
+    return GlobalWindows.windowed_value(output)
 
 
 @contextmanager
@@ -124,12 +141,31 @@ class FrameRows(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         """Give what is left."""
         for element in self._frames():
-            yield beam.transforms.window.GlobalWindows.windowed_value(element)
+            yield in_global_window(element)
 
     def _frames(self) -> Iterator[tuple[int, bytes]]:
         for shard, rows in self._rows.items():
             yield shard, packed(pl.DataFrame(rows, schema=self._schema, orient="row"))
         self._rows, self._count = {}, 0
+
+
+class WriteState(beam.DoFn):
+    """Write what was fitted into the folder `state`: its plain values as JSON, its arrays as safetensors."""
+
+    def __init__(self, out: str) -> None:
+        self._out = out
+
+    def process(self, state: ReviewState) -> Iterator[dict[str, dict[str, int]]]:
+        """Write the only one."""
+        plain = state.to_feature_state()
+        contents = {
+            "state.json": (json.dumps(plain.values, indent=2, ensure_ascii=False) + "\n").encode(),
+            "state.safetensors": save({name: np.ascontiguousarray(array) for name, array in plain.arrays.items()}),
+        }
+        for name, content in contents.items():
+            with whole_file(FileSystems.join(self._out, "state", name)) as stream:
+                stream.write(content)
+        yield {"state": dict.fromkeys(contents, 1)}
 
 
 class WriteManifest(beam.DoFn):
@@ -138,14 +174,27 @@ class WriteManifest(beam.DoFn):
     def __init__(self, out: str, fixed: dict[str, Any]) -> None:
         self._out, self._fixed = out, fixed
 
-    def process(self, element: None, files: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def process(
+        self, element: None, files: list[dict[str, dict[str, int]]], counts: list[tuple[tuple[str, ...], int]]
+    ) -> Iterator[dict[str, Any]]:
         """Write the only one."""
         written: dict[str, dict[str, int]] = {}
         for file in files:
             for folder, names in file.items():
                 written.setdefault(folder, {}).update(names)
         listed = {folder: dict(sorted(names.items())) for folder, names in sorted(written.items())}
-        manifest = self._fixed | counts | {"files": listed}
-        with whole_file(FileSystems.join(self._out, "manifest.json")) as stream:
+        manifest = self._fixed | _nested(counts) | {"files": listed}
+        with whole_file(FileSystems.join(self._out, MANIFEST)) as stream:
             stream.write((json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
         yield manifest
+
+
+def _nested(counts: Iterable[tuple[tuple[str, ...], int]]) -> dict[str, Any]:
+    """Numbers by their paths, as nested objects."""
+    nested: dict[str, Any] = {}
+    for path, count in sorted(counts):
+        inner = nested
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+        inner[path[-1]] = count
+    return nested
