@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from moerec.config import Config
-from moerec.dataset.sources.amazon_files import CategoryFiles
+from moerec.dataset.sources.amazon_files import FileNames, Metadata, choose_files, find_files, folders
 from moerec.dataset.sources.amazon_rows import Year
 from moerec.errors import DatasetError, MissingExtraError
 from moerec.features.reviews import ReviewExamplesConfig
@@ -64,8 +64,41 @@ class BeamRun:
     """What the runner counted: refused rows by reason; none if there was nothing to do."""
 
 
+def find_addresses(
+    year: Year, categories: tuple[str, ...], path: str | None, core: bool | None = None, metadata: Metadata = "required"
+) -> list[FileNames]:
+    """The files of each category as Beam reads them; see `find_files`.
+
+    Args:
+        year: the release.
+        categories: as they stand in the names of the files; none for all whose reviews are there.
+        path: a folder, or an address such as gs://bucket/amazon; None for that of MOEREC_MIRROR.
+        core: for 2018 and 2014, the 5-core (True), all reviews (False), or whichever is there (None).
+        metadata: whether each category needs a file of products.
+
+    Raises:
+        DatasetError: a file is missing, or there are two that could be meant.
+        MissingExtraError: apache-beam is not installed.
+    """
+    if path is None or "://" not in path:
+        return [
+            FileNames(found.category, str(found.reviews.path), found.products and str(found.products.path))
+            for found in find_files(year, categories, path, core, metadata)
+        ]
+    _require_beam()
+    from apache_beam.io.filesystems import FileSystems
+
+    start = path.rstrip("/") + "/"
+    patterns = [start + ("*" if folder == "." else f"{folder}/*") for folder in folders(year)]
+    names = {each.path.removeprefix(start) for match in FileSystems.match(patterns) for each in match.metadata_list}
+    return [
+        FileNames(found.category, start + found.reviews, found.products and start + found.products)
+        for found in choose_files(names, path, year, categories, core, metadata)
+    ]
+
+
 def run_beam(
-    files: Sequence[CategoryFiles],
+    files: Sequence[FileNames],
     year: Year,
     out: str,
     config: ReviewExamplesConfig,
@@ -75,7 +108,7 @@ def run_beam(
     """Read raw reviews and products, and write examples, texts, items, rejects, state and the manifest.
 
     Args:
-        files: what to read, from `find_files`.
+        files: what to read, from `find_addresses`.
         year: the release that the files are of.
         out: a folder, on any file system that Beam knows; one that holds this very result already stays as it is.
         config: how examples are made.
@@ -86,15 +119,12 @@ def run_beam(
         DatasetError: a file is missing, the folder holds something else, or the pipeline failed.
         MissingExtraError: apache-beam is not installed.
     """
-    try:
-        import apache_beam  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("apache-beam", "beam", "the engine 'beam'") from None
+    _require_beam()
     from moerec.engines.beam.pipeline import Job
     from moerec.engines.beam.reading import RawFile
 
-    reviews = tuple(RawFile(str(found.reviews.path), found.category) for found in files)
-    products = tuple(RawFile(str(found.products.path), found.category) for found in files if found.products)
+    reviews = tuple(RawFile(found.reviews, found.category) for found in files)
+    products = tuple(RawFile(found.products, found.category) for found in files if found.products)
     out = out if "://" in out else str(Path(out).resolve())
     inputs: dict[str, Any] = {
         "year": year,
@@ -109,6 +139,13 @@ def run_beam(
     _clear(out)
     manifest = {"engine": "beam", "fingerprint": wanted, **inputs}
     return _run(Job(reviews, products, year, config, seed, out, engine.shards, engine.rows_in_frame, manifest), engine)
+
+
+def _require_beam() -> None:
+    try:
+        import apache_beam  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("apache-beam", "beam", "the engine 'beam'") from None
 
 
 def _run(job: Job, engine: BeamConfig) -> BeamRun:

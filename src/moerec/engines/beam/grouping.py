@@ -111,4 +111,5 @@ def _repeated(file: RawFile, line: int, reason: str, schema: Mapping[str, Any], 
 
 def _bare(item: str, category: str) -> tuple[Any, ...]:
     """A product of which nothing is known but its reviews."""
-    return tuple({"item_id": item}.get(name) for name in ITEM_SCHEMA) + (category,)
+    known = {"item_id": item, "category": category}
+    return tuple(known.get(name) for name in CATALOGUE_SCHEMA)

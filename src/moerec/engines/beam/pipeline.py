@@ -11,7 +11,16 @@ import apache_beam as beam
 from moerec.dataset.schema import REJECT_COLUMNS
 from moerec.dataset.sources.amazon_rows import Year
 from moerec.engines.beam.features import COUNTS, CombineSummaries, MakeExamples, MergeState
-from moerec.engines.beam.grouping import CATALOGUE_SCHEMA, CATEGORY, EVENTS, ITEMS, PRODUCTS, REVIEWS, FrameUsers, JoinProduct
+from moerec.engines.beam.grouping import (
+    CATALOGUE_SCHEMA,
+    CATEGORY,
+    EVENTS,
+    ITEMS,
+    PRODUCTS,
+    REVIEWS,
+    FrameUsers,
+    JoinProduct,
+)
 from moerec.engines.beam.reading import REJECTS, TEXTS, ParseProducts, ParseReviews, RawFile, ReadLines
 from moerec.engines.beam.writing import FrameRows, WriteManifest, WriteParquet, WriteState, shard_of
 from moerec.features.reviews import ReviewExamplesConfig
