@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -18,25 +19,28 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from moerec.dataset.sources.amazon_rows import REVIEW_NAMES, Year, item_row, json_or_python, review_row
-from moerec.dataset.sources.json_lines import Line, RowRefusedError, lines_of, record_of, shown
+from moerec.dataset.sources.amazon_columns import review_table
+from moerec.dataset.sources.amazon_rows import ITEM_SCHEMA, Year, item_row, json_or_python
+from moerec.dataset.sources.json_lines import LineBlock, blocks_of, table_of_lines
 from moerec.dataset.sources.source_files import unpacked
+from moerec.engines.spill import TEXTS
 
-CHUNK_LINES = 1_000
-CHUNK_BYTES = 1 << 22
-"""A chunk ends at that many lines or bytes, so that long reviews do not make it large."""
+BLOCK_BYTES = 1 << 22
+"""Bytes of lines that are handed to a worker together."""
 
 REJECTS = "rejects"
 """Tag of the output that holds refused rows: source, line, reason, row."""
-TEXTS = "texts"
-"""Tag of the output that holds what a user wrote."""
+WRITTEN = "written"
+"""Tag of the output that holds what else stands in a review."""
+GOOD_REVIEWS = "good reviews"
+"""Counts with this path are those of the files."""
 COUNTED_REJECTS = "moerec.rejects"
 """Namespace of the counters of refused rows; the name is the reason."""
-COUNTED_EMPTY = "moerec.left_empty"
-"""Namespace of the counters of values that were left empty."""
+COUNTS = "counts"
+"""Tag of the output that holds pairs of a path in the manifest and a number."""
 
-Chunk = tuple[int, list[tuple[int, bytes, str | None, bool]]]
-"""Number of the file; of each line number, content, problem, and whether the file ends within it."""
+Block = tuple[int, LineBlock]
+"""Lines of a file, with the file's number."""
 
 
 @dataclass(frozen=True)
@@ -54,79 +58,66 @@ class RawFile:
         return self.path.rstrip("/").rsplit("/", 1)[-1]
 
 
-def refused(file: RawFile, line: int, reason: str, row: str) -> Any:
+def refused(source: str, line: int, reason: str, row: str) -> Any:
     """A refused row for the output of rejects; it is counted."""
     Metrics.counter(COUNTED_REJECTS, reason).inc()
-    return beam.pvalue.TaggedOutput(REJECTS, (file.name, line, reason, row))
+    return beam.pvalue.TaggedOutput(REJECTS, (source, line, reason, row))
 
 
 class ReadLines(beam.DoFn):
-    """From the numbers of files to chunks of their lines."""
+    """From the numbers of files to blocks of their lines."""
 
     def __init__(self, files: tuple[RawFile, ...]) -> None:
         self._files = files
 
-    def process(self, number: int) -> Iterator[Chunk]:
+    def process(self, number: int) -> Iterator[Block]:
         """Read one file."""
-        chunk: list[tuple[int, bytes, str | None, bool]] = []
-        size = 0
         stored = FileSystems.open(self._files[number].path, compression_type=CompressionTypes.UNCOMPRESSED)
         buffered = stored if hasattr(stored, "read1") else io.BufferedReader(stored)
         with buffered, unpacked(buffered) as content:
-            for line in lines_of(content):
-                chunk.append((line.number, line.content, line.problem, line.is_open))
-                size += len(line.content)
-                if len(chunk) == CHUNK_LINES or size >= CHUNK_BYTES:
-                    yield number, chunk
-                    chunk, size = [], 0
-        if chunk:
-            yield number, chunk
+            for block in blocks_of(content, BLOCK_BYTES):
+                yield number, block
 
 
 class ParseReviews(beam.DoFn):
-    """From chunks to reviews by item: `(item_id, (file, line, user_id, timestamp, rating))`.
+    """From blocks of lines to reviews by item: `(item_id, (file, line, user_id, timestamp, rating))`.
 
-    What is not needed to join the products goes to the output TEXTS, by user: `(user_id, (file, line, verified,
-    helpful, title, text))`.
+    What is not needed to join the products goes to the output WRITTEN, by user: `(user_id, (file, line, verified,
+    helpful, title, text))`, the last two only with `texts`.
     """
 
-    def __init__(self, files: tuple[RawFile, ...], year: Year) -> None:
-        self._files = files
-        self._names = REVIEW_NAMES[year]
+    def __init__(self, files: tuple[RawFile, ...], year: Year, texts: bool) -> None:
+        self._files, self._year, self._texts = files, year, texts
 
-    def process(self, chunk: Chunk) -> Iterator[Any]:
-        """Parse one chunk."""
-        number, lines = chunk
-        for parts in lines:
-            line = Line(*parts)
-            try:
-                row = review_row(record_of(line), self._names)
-            except RowRefusedError as reason:
-                yield refused(self._files[number], line.number, str(reason), shown(line))
-                continue
-            user, item, timestamp, rating, *written = row
-            yield item, (number, line.number, user, timestamp, rating)
-            yield beam.pvalue.TaggedOutput(TEXTS, (user, (number, line.number, *written)))
+    def process(self, block: Block) -> Iterator[Any]:
+        """Parse one block."""
+        number, lines = block
+        table = review_table(lines, self._files[number].name, self._year)
+        for reject in table.rejects.iter_rows():
+            yield refused(*reject)
+        frame = table.frame if self._texts else table.frame.drop(TEXTS)
+        for user, item, timestamp, rating, *written, line in frame.iter_rows():
+            yield item, (number, line, user, timestamp, rating)
+            yield beam.pvalue.TaggedOutput(WRITTEN, (user, (number, line, *written)))
+        yield beam.pvalue.TaggedOutput(COUNTS, ((GOOD_REVIEWS, str(number)), frame.height))
 
 
 class ParseProducts(beam.DoFn):
-    """From chunks to products by item: `(item_id, (file, line, row))`, the row in the order of ITEM_SCHEMA."""
+    """From blocks of lines to products by item: `(item_id, (file, line, row))`, the row in the order of ITEM_SCHEMA."""
 
     def __init__(self, files: tuple[RawFile, ...], year: Year) -> None:
         self._files = files
         self._loads: Callable[[str], Any] = json_or_python if year == 2014 else json.loads
 
-    def process(self, chunk: Chunk) -> Iterator[Any]:
-        """Parse one chunk."""
-        number, lines = chunk
-        left_empty: Counter[str] = Counter()
-        for parts in lines:
-            line = Line(*parts)
-            try:
-                row = item_row(record_of(line, self._loads), left_empty)
-            except RowRefusedError as reason:
-                yield refused(self._files[number], line.number, str(reason), shown(line))
-                continue
-            yield row[0], (number, line.number, row)
-        for what, count in (+left_empty).items():
-            Metrics.counter(COUNTED_EMPTY, what).inc(count)
+    def process(self, block: Block) -> Iterator[Any]:
+        """Parse one block."""
+        number, lines = block
+        nulled: Counter[str] = Counter()
+        row_of = partial(item_row, nulled=nulled)
+        table = table_of_lines(lines.lines(), self._files[number].name, ITEM_SCHEMA, row_of, self._loads)
+        for reject in table.rejects.iter_rows():
+            yield refused(*reject)
+        for item, *others, line in table.frame.iter_rows():
+            yield item, (number, line, (item, *others))
+        for what, count in (+nulled).items():
+            yield beam.pvalue.TaggedOutput(COUNTS, (("left_empty", what), count))
