@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import apache_beam as beam
 import polars as pl
 
 from moerec.dataset.schema import Part
-from moerec.engines.beam.writing import packed, sharded, unpacked_frame
+from moerec.engines.beam.grouping import CATEGORY, EVENTS, IS_PRODUCT
+from moerec.engines.beam.reading import COUNTS
+from moerec.engines.beam.writing import packed, unpacked_frame
+from moerec.engines.partitions import EVENT_COLUMNS
+from moerec.engines.spill import TEXTS, partitions_of
 from moerec.features.reviews import (
+    EVENT_SCHEMA,
     ReviewExamplesConfig,
     ReviewState,
-    category_names,
     combine,
     make_examples,
     merge,
     summarise,
 )
 
-COUNTS = "counts"
-"""Tag of the output that holds pairs of a path in the manifest and a number."""
+EXAMPLES, TEXT_FILES = "examples", "texts"
+"""Tags of the outputs that are written into the folders of these names."""
 _GATHERED = 16
 """So many summaries are held before they become one."""
 
@@ -61,31 +66,66 @@ class CombineSummaries(beam.CombineFn):
 
 
 class MergeState(beam.DoFn):
-    """From the summary and the number of products of each category to the state."""
+    """From the summary and the names of the categories to the state."""
 
     def __init__(self, config: ReviewExamplesConfig) -> None:
         self._config = config
 
-    def process(self, summary: bytes, products: dict[str, int]) -> Iterator[ReviewState]:
+    def process(self, summary: bytes, categories: tuple[str, ...]) -> Iterator[ReviewState]:
         """The only one."""
-        yield merge([unpacked_frame(summary)], category_names(products, self._config), self._config)
+        yield merge([unpacked_frame(summary)], categories, self._config)
 
 
 class MakeExamples(beam.DoFn):
-    """From frames of whole users to their examples, `(shard, Arrow bytes)`."""
+    """From frames of whole users to their examples, events and texts: `(shard, Arrow bytes)` for EXAMPLES, ..."""
 
     def __init__(self, config: ReviewExamplesConfig, seed: int, shards: int) -> None:
         self._config, self._seed, self._shards = config, seed, shards
 
     def process(self, frame: bytes, state: ReviewState) -> Iterator[Any]:
-        """The examples of one frame."""
-        codes = {name: code for code, name in enumerate(state.categories, start=1)}
-        events = unpacked_frame(frame).with_columns(
-            pl.col("category").replace_strict(codes, default=0, return_dtype=pl.Int32)
-        )
-        examples = make_examples(events, state, self._config, self._seed)
+        """The rows of one frame."""
+        rows = unpacked_frame(frame)
+        codes = category_codes(state.categories)
+        rows = rows.with_columns(pl.col("category").replace_strict(codes, default=0, return_dtype=pl.Int32))
+        examples = make_examples(rows.select(*EVENT_SCHEMA, "key"), state, self._config, self._seed)
+        yield from self._placed(EXAMPLES, examples, examples["user_id"])
+        yield from self._placed(EVENTS, rows.select(EVENT_COLUMNS), rows["user_id"])
+        if set(TEXTS) <= set(rows.columns):
+            yield from self._placed(TEXT_FILES, rows.select("key", title=TEXTS[0], text=TEXTS[1]), rows["user_id"])
         for part, negative, count in examples.group_by("part", "negative").len().iter_rows():
-            kind = "negatives" if negative else "positives"
-            yield beam.pvalue.TaggedOutput(COUNTS, (("examples", Part(part).name.lower(), kind), count))
-        for shard, rows in sharded(examples, "user_id", self._shards):
-            yield shard, packed(rows)
+            path = ("examples", Part(part).name.lower(), "negatives" if negative else "reviews")
+            yield beam.pvalue.TaggedOutput(COUNTS, (path, count))
+        known = rows.filter(IS_PRODUCT)
+        unknown = {
+            "without product": rows.height - known.height,
+            "without category": int((known["category"] == 0).sum()),
+            "without price": known["price"].null_count(),
+        }
+        for what, count in unknown.items():
+            yield beam.pvalue.TaggedOutput(COUNTS, (("unknown", what), count))
+        yield beam.pvalue.TaggedOutput(COUNTS, (("reviews",), rows.height))
+
+    def _placed(self, tag: str, frame: pl.DataFrame, users: pl.Series) -> Iterator[Any]:
+        """The rows of a table by the shard of their user."""
+        place = pl.Series("__shard__", partitions_of(users, self._shards))
+        for (shard,), rows in frame.with_columns(place).partition_by(place.name, as_dict=True).items():
+            yield beam.pvalue.TaggedOutput(tag, (int(shard), packed(rows.drop(place.name))))
+
+
+class CodeItem(beam.DoFn):
+    """From rows of ITEM_SCHEMA to rows of PRODUCT_SCHEMA, with the code of the category, by shard."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def process(self, row: tuple[Any, ...], categories: tuple[str, ...]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Code one row."""
+        item, *others = row
+        shard = partitions_of(pl.Series([item]), self._shards)[0]
+        yield int(shard), (item, category_codes(categories).get(row[CATEGORY], 0), *others)
+
+
+@lru_cache(maxsize=8)
+def category_codes(categories: tuple[str, ...]) -> dict[str | None, int]:
+    """The code of each category."""
+    return {name: code for code, name in enumerate(categories, start=1)}

@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import polars as pl
 
 from moerec.dataset.schema import REJECT_COLUMNS
 from moerec.dataset.sources.amazon_rows import Year
-from moerec.engines.beam.features import COUNTS, CombineSummaries, MakeExamples, MergeState
-from moerec.engines.beam.grouping import (
-    CATALOGUE_SCHEMA,
-    CATEGORY,
-    EVENTS,
-    ITEMS,
-    PRODUCTS,
-    REVIEWS,
-    FrameUsers,
-    JoinProduct,
+from moerec.engines.beam.features import (
+    EXAMPLES,
+    TEXT_FILES,
+    CodeItem,
+    CombineSummaries,
+    MakeExamples,
+    MergeState,
 )
-from moerec.engines.beam.reading import REJECTS, TEXTS, ParseProducts, ParseReviews, RawFile, ReadLines
-from moerec.engines.beam.writing import FrameRows, WriteManifest, WriteParquet, WriteState, shard_of
-from moerec.features.reviews import ReviewExamplesConfig
+from moerec.engines.beam.grouping import CATEGORY, EVENTS, ITEMS, PRODUCTS, REVIEWS, FrameUsers, JoinProduct
+from moerec.engines.beam.reading import COUNTS, REJECTS, WRITTEN, ParseProducts, ParseReviews, RawFile, ReadLines
+from moerec.engines.beam.writing import FrameRows, WriteManifest, WriteParquet, WriteState
+from moerec.engines.products import PRODUCT_SCHEMA
+from moerec.engines.spill import partitions_of
+from moerec.features.reviews import ReviewExamplesConfig, category_names
 
 BY_PRODUCT, BY_USER = "Group by product", "Group by user"
 """Names of the two shuffles."""
@@ -43,55 +44,59 @@ class Job:
     """How examples are made."""
     seed: int
     """Of what is drawn."""
+    texts: bool
+    """Whether titles and texts are kept."""
     out: str
     """Folder that is written."""
     shards: int
     """Number of files of each table."""
     rows_in_frame: int
-    """Reviews of a frame, and those of its last user."""
-    manifest: dict[str, Any]
+    """A frame ends with the user that makes it reach so many reviews."""
+    inputs: dict[str, Any]
     """What stands in the manifest beside counts and files."""
 
 
 def build(pipeline: Any, job: Job) -> Any:
     """Add everything to a pipeline; gives the manifest, which is written last."""
-    reviews = _parsed(pipeline, job.reviews, ParseReviews(job.reviews, job.year), "reviews", TEXTS)
+    reviews = _parsed(pipeline, job.reviews, ParseReviews(job.reviews, job.year, job.texts), "reviews", WRITTEN)
     products = _parsed(pipeline, job.products, ParseProducts(job.products, job.year), "products")
     joined = (
         {REVIEWS: reviews["rows"], PRODUCTS: products["rows"]}
         | BY_PRODUCT >> beam.CoGroupByKey()
-        | "Join product" >> beam.ParDo(JoinProduct(job.reviews, job.products)).with_outputs(REJECTS, ITEMS, main="rows")
+        | "Join product" >> beam.ParDo(JoinProduct(job.products)).with_outputs(REJECTS, ITEMS, COUNTS, main="rows")
     )
     framed = (
-        {EVENTS: joined["rows"], TEXTS: reviews[TEXTS]}
+        {EVENTS: joined["rows"], WRITTEN: reviews[WRITTEN]}
         | BY_USER >> beam.CoGroupByKey()
         | "Frame users"
-        >> beam.ParDo(FrameUsers(job.reviews, job.rows_in_frame, job.shards)).with_outputs(
-            REJECTS, TEXTS, COUNTS, main="frames"
-        )
+        >> beam.ParDo(FrameUsers(job.reviews, job.rows_in_frame, job.texts)).with_outputs(REJECTS, main="frames")
     )
-    state = _fitted(framed["frames"], joined[ITEMS], job.config)
+    categories = beam.pvalue.AsSingleton(_categories(joined[ITEMS], job.config))
+    state = (
+        framed["frames"]
+        | "Summarise" >> beam.CombineGlobally(CombineSummaries(job.config))
+        | "Merge" >> beam.ParDo(MergeState(job.config), categories)
+    )
+    tables = (EXAMPLES, EVENTS, TEXT_FILES) if job.texts else (EXAMPLES, EVENTS)
     made = framed["frames"] | "Make examples" >> beam.ParDo(
         MakeExamples(job.config, job.seed, job.shards), beam.pvalue.AsSingleton(state)
-    ).with_outputs(COUNTS, main="examples")
+    ).with_outputs(COUNTS, *tables)
+    items = joined[ITEMS] | "Code item" >> beam.ParDo(CodeItem(job.shards), categories)
     rejects = [output[REJECTS] for output in (reviews, products, joined, framed)] | "All rejects" >> beam.Flatten()
     files = [
-        made["examples"] | "Write examples" >> WriteParquet(job.out, "examples", job.shards),
-        framed[TEXTS] | "Write texts" >> WriteParquet(job.out, "texts", job.shards),
-        _written(joined[ITEMS], "items", CATALOGUE_SCHEMA, 1, job),
-        _written(rejects, "rejects", REJECT_COLUMNS, 2, job),
+        *(made[table] | f"Write {table}" >> WriteParquet(job.out, table) for table in tables),
+        _written(items, "items", PRODUCT_SCHEMA, job),
+        _written(rejects | "Place reject" >> beam.Map(_placed, job.shards), "rejects", REJECT_COLUMNS, job),
         state | "Write state" >> beam.ParDo(WriteState(job.out)),
     ] | "All files" >> beam.Flatten()
-    reasons = rejects | "Reason" >> beam.Map(_reason)
-    counts = (
-        [made[COUNTS], framed[COUNTS], reasons] | "All counts" >> beam.Flatten() | "Count" >> beam.CombinePerKey(sum)
-    )
-    return (
-        pipeline
-        | "Once" >> beam.Create([None])
-        | "Write manifest"
-        >> beam.ParDo(WriteManifest(job.out, job.manifest), beam.pvalue.AsList(files), beam.pvalue.AsList(counts))
-    )
+    counts = [
+        *(output[COUNTS] for output in (reviews, products, joined, made)),
+        rejects | "Reason" >> beam.Map(_reason),
+    ]
+    counted = counts | "All counts" >> beam.Flatten() | "Count" >> beam.CombinePerKey(sum)
+    write = WriteManifest(job.out, job.reviews, job.inputs)
+    sides = (beam.pvalue.AsList(files), beam.pvalue.AsList(counted), categories)
+    return pipeline | "Once" >> beam.Create([None]) | "Write manifest" >> beam.ParDo(write, *sides)
 
 
 def _parsed(pipeline: Any, files: Sequence[RawFile], parse: beam.DoFn, what: str, *tags: str) -> Any:
@@ -101,38 +106,31 @@ def _parsed(pipeline: Any, files: Sequence[RawFile], parse: beam.DoFn, what: str
         | f"List {what}" >> beam.Create(list(range(len(files))), reshuffle=True)
         | f"Read {what}" >> beam.ParDo(ReadLines(tuple(files)))
         | f"Spread {what}" >> beam.Reshuffle()
-        | f"Parse {what}" >> beam.ParDo(parse).with_outputs(REJECTS, *tags, main="rows")
+        | f"Parse {what}" >> beam.ParDo(parse).with_outputs(REJECTS, COUNTS, *tags, main="rows")
     )
 
 
-def _fitted(frames: Any, items: Any, config: ReviewExamplesConfig) -> Any:
-    """The state, as a collection of one."""
-    categories = (
+def _categories(items: Any, config: ReviewExamplesConfig) -> Any:
+    """The names of the categories, as a collection of one tuple."""
+    return (
         items
         | "Category" >> beam.Map(_category)
         | "Known categories" >> beam.Filter(bool)
         | "Count categories" >> beam.combiners.Count.PerElement()
         | "All categories" >> beam.combiners.ToDict()
-    )
-    return (
-        frames
-        | "Summarise" >> beam.CombineGlobally(CombineSummaries(config))
-        | "Merge" >> beam.ParDo(MergeState(config), beam.pvalue.AsSingleton(categories))
+        | "Name categories" >> beam.Map(category_names, config)
     )
 
 
-def _written(rows: Any, folder: str, schema: dict[str, Any], key: int, job: Job) -> Any:
-    """A table of single rows, each in the shard of its first values."""
-    return (
-        rows
-        | f"Place {folder}" >> beam.Map(_placed, key, job.shards)
-        | f"Frame {folder}" >> beam.ParDo(FrameRows(schema))
-        | f"Write {folder}" >> WriteParquet(job.out, folder, job.shards)
-    )
+def _written(rows: Any, folder: str, schema: dict[str, Any], job: Job) -> Any:
+    """A table of single rows."""
+    return rows | f"Frame {folder}" >> beam.ParDo(FrameRows(schema)) | f"Write {folder}" >> WriteParquet(job.out, folder)
 
 
-def _placed(row: tuple[Any, ...], key: int, shards: int) -> tuple[int, tuple[Any, ...]]:
-    return shard_of("\0".join(map(str, row[:key])), shards), row
+def _placed(row: tuple[Any, ...], shards: int) -> tuple[int, tuple[Any, ...]]:
+    """A refused row in the shard of its line."""
+    source, line, *_ = row
+    return int(partitions_of(pl.Series([f"{source} {line}"]), shards)[0]), row
 
 
 def _category(row: tuple[Any, ...]) -> str | None:

@@ -1,6 +1,6 @@
 """Raw files to rows in a Beam pipeline: lines with their numbers, reviews and products, and what is refused.
 
-A file is read by one worker, since a line is numbered by those before it; its lines go to all workers in chunks, where
+A file is read by one worker, since a line is numbered by those before it; its lines go to all workers in blocks, where
 they are parsed. Reading knows every file system that Beam knows.
 """
 
@@ -49,8 +49,6 @@ class RawFile:
 
     path: str
     """Path or address."""
-    category: str
-    """Category whose reviews or products it holds."""
 
     @property
     def name(self) -> str:

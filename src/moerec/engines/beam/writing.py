@@ -11,23 +11,25 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 from typing import IO, Any
 from uuid import uuid4
 
 import apache_beam as beam
-import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
-from safetensors.numpy import save
 
+from moerec.engines.beam.reading import GOOD_REVIEWS, RawFile
+from moerec.engines.manifest import MANIFEST, add_counts, count_parts, manifest_of
+from moerec.engines.partitions import part_name
+from moerec.engines.state_files import state_contents
+from moerec.errors import DatasetError
 from moerec.features.reviews import ReviewState
 
-MANIFEST = "manifest.json"
-"""Written last."""
+UNKNOWN = ("without product", "without category", "without price", "items without product")
+"""What the manifest counts of what is not known."""
 TEMPORARY = ".*.tmp-*"
 """Names of files that are being written."""
 
@@ -45,22 +47,6 @@ def packed(frame: pl.DataFrame) -> bytes:
 def unpacked_frame(data: bytes) -> pl.DataFrame:
     """The frame of Arrow bytes."""
     return pl.read_ipc(io.BytesIO(data))
-
-
-def shard_of(name: str, shards: int) -> int:
-    """The shard of a user, a product or a line."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") % shards
-
-
-def sharded(frame: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """The rows of a frame by shard, in their order."""
-    names = frame.select(pl.col(column).unique())
-    numbers = names.with_columns(
-        shard=pl.Series([shard_of(name, shards) for name in names[column].to_list()], dtype=pl.Int32)
-    )
-    placed = frame.join(numbers, on=column, how="left", maintain_order="left")
-    for (shard,), rows in placed.partition_by("shard", as_dict=True, include_key=False).items():
-        yield int(shard), rows
 
 
 def in_global_window(output: Any) -> Any:
@@ -87,8 +73,8 @@ def whole_file(target: str) -> Iterator[IO[bytes]]:
 class WriteParquet(beam.PTransform):
     """Write `(shard, Arrow bytes)` into a folder; gives `{folder name: {file name: rows}}` for each file."""
 
-    def __init__(self, out: str, folder: str, shards: int) -> None:
-        self._write = WriteShard(out, folder, shards)
+    def __init__(self, out: str, folder: str) -> None:
+        self._write = WriteShard(out, folder)
 
     def expand(self, frames: Any) -> Any:
         """Group by shard, then write."""
@@ -98,13 +84,13 @@ class WriteParquet(beam.PTransform):
 class WriteShard(beam.DoFn):
     """Write the frames of one shard, each as a row group."""
 
-    def __init__(self, out: str, folder: str, shards: int) -> None:
-        self._out, self._folder, self._shards = out, folder, shards
+    def __init__(self, out: str, folder: str) -> None:
+        self._out, self._folder = out, folder
 
     def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[dict[str, dict[str, int]]]:
         """Write one file."""
         shard, frames = group
-        name = f"part-{shard:05d}-of-{self._shards:05d}.parquet"
+        name = part_name(shard)
         rows = 0
         with whole_file(FileSystems.join(self._out, self._folder, name)) as stream:
             writer = None
@@ -150,51 +136,64 @@ class FrameRows(beam.DoFn):
 
 
 class WriteState(beam.DoFn):
-    """Write what was fitted into the folder `state`: its plain values as JSON, its arrays as safetensors."""
+    """Write what was fitted into the folder `state`, in the files that `load_state` reads."""
 
     def __init__(self, out: str) -> None:
         self._out = out
 
     def process(self, state: ReviewState) -> Iterator[dict[str, dict[str, int]]]:
         """Write the only one."""
-        plain = state.to_feature_state()
-        contents = {
-            "state.json": (json.dumps(plain.values, indent=2, ensure_ascii=False) + "\n").encode(),
-            "state.safetensors": save({name: np.ascontiguousarray(array) for name, array in plain.arrays.items()}),
-        }
-        for name, content in contents.items():
+        for name, content in state_contents(state).items():
             with whole_file(FileSystems.join(self._out, "state", name)) as stream:
                 stream.write(content)
-        yield {"state": dict.fromkeys(contents, 1)}
+        yield {}
 
 
 class WriteManifest(beam.DoFn):
     """Write manifest.json once all files are there; a folder without it is not whole."""
 
-    def __init__(self, out: str, fixed: dict[str, Any]) -> None:
-        self._out, self._fixed = out, fixed
+    def __init__(self, out: str, reviews: tuple[RawFile, ...], inputs: dict[str, Any]) -> None:
+        self._out, self._reviews, self._inputs = out, reviews, inputs
 
     def process(
-        self, element: None, files: list[dict[str, dict[str, int]]], counts: list[tuple[tuple[str, ...], int]]
+        self,
+        element: None,
+        files: list[dict[str, dict[str, int]]],
+        counts: list[tuple[tuple[str, ...], int]],
+        categories: tuple[str, ...],
     ) -> Iterator[dict[str, Any]]:
-        """Write the only one."""
+        """Write the only one.
+
+        Raises:
+            DatasetError: there is a file without one good review.
+        """
+        self._require_reviews(dict(counts))
         written: dict[str, dict[str, int]] = {}
         for file in files:
             for folder, names in file.items():
                 written.setdefault(folder, {}).update(names)
-        listed = {folder: dict(sorted(names.items())) for folder, names in sorted(written.items())}
-        manifest = self._fixed | _nested(counts) | {"files": listed}
+        manifest = manifest_of(
+            **self._inputs,
+            categories=list(categories),
+            reviews=dict(counts).get(("reviews",), 0),
+            examples=count_parts(
+                (path[1], int(path[2] == "negatives"), count) for path, count in counts if path[0] == "examples"
+            ),
+            rejects=_named(counts, "rejects"),
+            unknown=dict.fromkeys(UNKNOWN, 0) | _named(counts, "unknown"),
+            left_empty=_named(counts, "left_empty"),
+            written={folder: dict(sorted(names.items())) for folder, names in sorted(written.items())},
+        )
         with whole_file(FileSystems.join(self._out, MANIFEST)) as stream:
             stream.write((json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
         yield manifest
 
+    def _require_reviews(self, counts: dict[tuple[str, ...], int]) -> None:
+        for number, file in enumerate(self._reviews):
+            if not counts.get((GOOD_REVIEWS, str(number))):
+                raise DatasetError(f"{file.path}: not one good review; get the file again")
 
-def _nested(counts: Iterable[tuple[tuple[str, ...], int]]) -> dict[str, Any]:
-    """Numbers by their paths, as nested objects."""
-    nested: dict[str, Any] = {}
-    for path, count in sorted(counts):
-        inner = nested
-        for name in path[:-1]:
-            inner = inner.setdefault(name, {})
-        inner[path[-1]] = count
-    return nested
+
+def _named(counts: Iterable[tuple[tuple[str, ...], int]], kind: str) -> dict[str, int]:
+    """The counts of one kind, the largest first."""
+    return add_counts({path[1]: count} for path, count in counts if path[0] == kind)
