@@ -1,6 +1,7 @@
 """The Beam engine gives what the features give in one process, bit for bit, on every runner that is here."""
 
 import dataclasses
+import gzip
 import io
 import json
 import os
@@ -8,45 +9,38 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import apache_beam as beam
+import numpy as np
 import polars as pl
 import pytest
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from polars.testing import assert_frame_equal
-from safetensors.numpy import load_file
 
 import moerec
 from moerec.config import validate
 from moerec.dataset.download import MIRROR_VARIABLE
 from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
 from moerec.dataset.generators.amazon_tastes import GeneratedReviews
-from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
-from moerec.engines.beam.engine import BeamConfig, BeamRun, find_addresses, run_beam
+from moerec.dataset.generators.dirty_lines import OF_PRODUCTS, OF_REVIEWS
+from moerec.dataset.sources.amazon_files import FileNames, find_files
+from moerec.dataset.sources.json_lines import CUT_ARCHIVE
+from moerec.engines.beam.engine import FOLDERS, BeamConfig, BeamResult, find_addresses, run_beam
 from moerec.engines.beam.pipeline import BY_PRODUCT, BY_USER, Job, build
 from moerec.engines.beam.reading import RawFile
+from moerec.engines.local import LocalEngineConfig, LocalResult, run_local
+from moerec.engines.state_files import load_state
 from moerec.errors import ConfigError, DatasetError, MissingExtraError
-from moerec.features.feature import FeatureState
-from moerec.features.reviews import (
-    EVENT_SCHEMA,
-    ReviewExamplesConfig,
-    ReviewState,
-    category_names,
-    make_examples,
-    merge,
-    summarise,
-    with_keys,
-)
+from moerec.features.reviews import ReviewExamplesConfig
 
 MIRROR = os.environ.get(MIRROR_VARIABLE)
-CONFIG = ReviewExamplesConfig(train_until="2021-12-31", valid_until="2022-06-30")
+RULE = ReviewExamplesConfig(train_until="2021-12-31", valid_until="2022-06-30")
 SEED = 3
 
 
@@ -58,75 +52,67 @@ def _temporary_files_of_beam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("generated") / "reviews"
-    generate_amazon_reviews(out, GeneratedReviews(users=80, items=60, dirt=0.05, seed=5))
+    generate_amazon_reviews(out, GeneratedReviews(users=80, items=60, dirt=0.2, seed=5))
+    for first, last, change in (
+        ("raw/review_categories/All_Beauty", "raw/review_categories/Toys_and_Games", {"rating": 1.0, "text": "second"}),
+        ("raw/meta_categories/meta_All_Beauty", "raw/meta_categories/meta_Toys_and_Games", {"price": 0.01}),
+    ):  # the same once more, but not equal, at the top of a later file
+        with gzip.open(f"{out / first}.jsonl.gz") as lines:
+            record = json.loads(next(lines)) | change
+        path = out / f"{last}.jsonl.gz"
+        path.write_bytes(gzip.compress(json.dumps(record).encode() + b"\n") + path.read_bytes())
     return out
 
 
-def events_of(folder: Path, config: ReviewExamplesConfig, year: int = 2023) -> tuple[pl.DataFrame, ReviewState]:
-    """Events by the source's own reader, with categories and prices, and the state by one call of each function."""
-    raw = AmazonReviewsConfig(year=year, path=str(folder), metadata="optional").read()
-    assert raw.items is not None
-    names = category_names(Counter(name for name in raw.items["main_category"].to_list() if name), config)
-    codes = {name: code for code, name in enumerate(names, start=1)}
-    products = raw.items.select("item_id", "price", category="main_category")
-    events = raw.events.join(products, on="item_id", how="left").with_columns(
-        pl.col("category").replace_strict(codes, default=0, return_dtype=pl.Int32)
-    )
-    events = events.select(*EVENT_SCHEMA)
-    return events, merge([summarise(events, config)], names, config)
+@pytest.fixture(scope="module")
+def local(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalResult:
+    return run_here(folder, tmp_path_factory.mktemp("local") / "out")
 
 
-def expected(folder: Path, config: ReviewExamplesConfig, year: int = 2023) -> dict[str, pl.DataFrame]:
-    """The tables that must come out."""
-    raw = AmazonReviewsConfig(year=year, path=str(folder), metadata="optional").read()
-    assert raw.items is not None
-    events, state = events_of(folder, config, year)
-    texts = with_keys(raw.events).select("key", title="review_title", text="review_text")
-    examples = make_examples(events, state, config, SEED)
-    return {"examples": examples, "texts": texts, "items": raw.items, "rejects": raw.rejects}
+def run_here(folder: Path, out: Path, year: int = 2023, rule: ReviewExamplesConfig = RULE) -> LocalResult:
+    files = find_files(year, (), str(folder), None, "optional")
+    return run_local(files, year, rule, out, seed=SEED, settings=LocalEngineConfig(processes=1, partitions=3))
 
 
-def table(out: Path, name: str) -> pl.DataFrame:
-    return pl.read_parquet(sorted((out / name).glob("part-*.parquet")))
+def run(folder: Path, out: Path, *options: str, year: int = 2023, rule: ReviewExamplesConfig = RULE) -> BeamResult:
+    files = find_addresses(year, (), str(folder), metadata="optional")
+    settings = BeamConfig(options=options, shards=3, rows_in_frame=100)
+    return run_beam(files, year, rule, str(out), seed=SEED, settings=settings)
 
 
-def assert_as_expected(out: Path, wanted: dict[str, pl.DataFrame]) -> None:
-    by = {"examples": ["key"], "texts": ["key"], "items": ["item_id"], "rejects": ["source", "line", "reason"]}
-    for name, columns in by.items():
-        assert wanted[name].height
-        found = table(out, name).sort(columns)
-        assert_frame_equal(found, wanted[name].sort(columns), check_exact=True, check_column_order=True)
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["rejects"] == dict(sorted(Counter(wanted["rejects"]["reason"]).items()))
-    counted = wanted["examples"].group_by("part", "negative").len().rows()
-    kinds, parts = ("positives", "negatives"), ("train", "valid", "test")
-    assert {(parts.index(part), kinds.index(kind), count) for part, kind, count in _leaves(manifest["examples"])} == {
-        *counted
+def assert_equal(beam_out: Path, local: LocalResult) -> None:
+    """The same rows with the same bits, the same state, the same counts."""
+    for name in ("examples", "events", "texts"):
+        for path in (local.out / name).glob("part-*.parquet"):  # a user is in the part of the same number
+            found, wanted = pl.read_parquet(beam_out / name / path.name), pl.read_parquet(path)
+            assert wanted.height
+            assert_frame_equal(found.sort("key"), wanted.sort("key"), check_exact=True)
+    for name, keys in {"items": ["item_id"], "rejects": ["source", "line", "reason", "row"]}.items():
+        found = pl.read_parquet(beam_out / name / "part-*.parquet")
+        assert_frame_equal(
+            found.sort(keys), pl.read_parquet(local.out / f"{name}.parquet").sort(keys), check_exact=True
+        )
+    states = [load_state(out / "state").to_feature_state() for out in (beam_out, local.out)]
+    assert states[0].values == states[1].values
+    assert states[0].arrays.keys() == states[1].arrays.keys()
+    for name, array in states[0].arrays.items():
+        assert np.array_equal(array, states[1].arrays[name]), name
+    manifest = json.loads((beam_out / "manifest.json").read_text())
+    others = {"engine", "fingerprint", "files"}
+    assert {name: manifest[name] for name in local.manifest if name not in others} == {
+        name: value for name, value in local.manifest.items() if name not in others
     }
+    for name, files in manifest["written"].items():
+        assert files == {path.name: pl.read_parquet(path).height for path in (beam_out / name).iterdir()}
 
 
-def _leaves(nested: dict[str, dict[str, int]]) -> Iterator[tuple[str, str, int]]:
-    for part, kinds in nested.items():
-        for kind, count in kinds.items():
-            yield part, kind, count
-
-
-def run(folder: Path, out: Path, *options: str, year: int = 2023, config: ReviewExamplesConfig = CONFIG) -> BeamRun:
-    engine = BeamConfig(options=options, shards=3, rows_in_frame=100)
-    return run_beam(find_addresses(year, (), str(folder), metadata="optional"), year, str(out), config, engine, SEED)
-
-
-def test_beam_gives_the_rows_of_one_process_and_counts_every_reject(folder: Path, tmp_path: Path) -> None:
-    wanted = expected(folder, CONFIG)
+def test_beam_gives_the_rows_of_the_local_engine_and_counts_every_reject(
+    folder: Path, local: LocalResult, tmp_path: Path
+) -> None:
     given = run(folder, tmp_path / "out")
-    assert_as_expected(tmp_path / "out", wanted)
-    assert len(list((tmp_path / "out/examples").iterdir())) == 3, "several shards, and no file that is not whole"
-    values = json.loads((tmp_path / "out/state/state.json").read_text())
-    arrays = load_file(tmp_path / "out/state/state.safetensors")
-    events, state = events_of(folder, CONFIG)
-    written = ReviewState.from_feature_state(FeatureState(values, arrays))
-    assert_frame_equal(make_examples(events, written, CONFIG, SEED), make_examples(events, state, CONFIG, SEED))
-    assert given.counters == given.manifest["rejects"] == dict(sorted(Counter(wanted["rejects"]["reason"]).items()))
+    assert_equal(tmp_path / "out", local)
+    assert given.counters == given.manifest["rejects"] == local.manifest["rejects"]
+    assert set(given.counters) >= {*OF_REVIEWS, *OF_PRODUCTS, CUT_ARCHIVE}
 
 
 def test_frames_files_and_a_second_run_change_nothing(folder: Path, tmp_path: Path) -> None:
@@ -134,22 +120,24 @@ def test_frames_files_and_a_second_run_change_nothing(folder: Path, tmp_path: Pa
     (out / "texts").mkdir(parents=True)
     for name in ("part-00001-of-00009.parquet", ".part-00000-of-00001.parquet.tmp-1"):
         (out / "texts" / name).write_text("left by a run that was stopped")
-    files = find_addresses(2023, (), str(folder))
-    config = ReviewExamplesConfig(train_until="2021-12-31", valid_until="2022-06-30", negatives=None)
-    engine = BeamConfig(shards=1, rows_in_frame=10**6)
-    run_beam(files, 2023, str(out), config, engine, SEED)
-    assert_as_expected(out, expected(folder, config))
-    assert [path.name for path in (out / "texts").iterdir()] == ["part-00000-of-00001.parquet"]
+    rule = ReviewExamplesConfig(train_until="2021-12-31", valid_until="2022-06-30", negatives=None, most_categories=2)
+    files = find_addresses(2023, (), str(folder), metadata="none")
+    settings = BeamConfig(shards=3, rows_in_frame=10**6)
+    run_beam(files, 2023, rule, str(out), seed=SEED, texts=False, settings=settings)
+    bare = find_files(2023, (), str(folder), None, "none")
+    here = LocalEngineConfig(processes=1, partitions=3)
+    assert_equal(out, run_local(bare, 2023, rule, tmp_path / "local", seed=SEED, texts=False, settings=here))
+    assert not list((out / "texts").iterdir())
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert run_beam(files, 2023, str(out), config, engine, SEED).counters == {}
+    assert run_beam(files, 2023, rule, str(out), seed=SEED, texts=False, settings=settings).counters == {}
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before, "no work is done twice"
     with pytest.raises(DatasetError, match="other files or settings; choose another folder"):
-        run_beam(files, 2023, str(out), config, engine, SEED + 1)
+        run_beam(files, 2023, rule, str(out), seed=SEED + 1, texts=False, settings=settings)
 
 
 def test_the_graph_has_a_shuffle_by_product_and_then_one_by_user() -> None:
-    file = RawFile("/nowhere.jsonl", "C")
-    job = Job((file,), (file,), 2023, CONFIG, SEED, "/out", 2, 100, {})
+    files = (RawFile("/nowhere/a.jsonl"), RawFile("/nowhere/b.jsonl"))
+    job = Job(files, files, 2023, RULE, SEED, True, "/out", 2, 100, {})
     pipeline = beam.Pipeline(runner="FnApiRunner", options=PipelineOptions([]))
     build(pipeline, job)
     proto = pipeline.to_runner_api()
@@ -180,7 +168,7 @@ def test_the_graph_has_a_shuffle_by_product_and_then_one_by_user() -> None:
     assert {product, user} <= above(examples)
     others = {path.split("/")[0] for path, name in shuffles.items() if name not in (product, user)}
     spread = {"List reviews", "List products", "Spread reviews", "Spread products"}
-    written = {f"Write {name}" for name in ("examples", "texts", "items", "rejects")}
+    written = {f"Write {name}" for name in FOLDERS}
     sums = {"Count categories", "All categories", "Summarise", "Count"}
     assert others <= spread | written | sums, "nothing else moves single rows"
 
@@ -245,17 +233,19 @@ class MemoryFiles(FileSystem):
     copy = size = last_updated = checksum = mkdirs
 
 
-def test_any_file_system_of_beam_is_read_and_written(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_any_file_system_of_beam_is_read_and_written(
+    folder: Path, local: LocalResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = {f"memory://a/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*.jsonl.gz")}
     monkeypatch.setattr(MemoryFiles, "content", content)
     files = find_addresses(2023, (), "memory://a")
-    run_beam(files, 2023, "memory://b/out", CONFIG, BeamConfig(shards=2), SEED)
+    run_beam(files, 2023, RULE, "memory://b/out", seed=SEED, settings=BeamConfig(shards=3))
     for path in [path for path in content if path.startswith("memory://b/out/")]:
         target = tmp_path / path.removeprefix("memory://b/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content[path])
     assert not [path for path in content if ".tmp-" in path]
-    assert_as_expected(tmp_path / "out", expected(folder, CONFIG))
+    assert_equal(tmp_path / "out", local)
 
 
 def test_mistakes_are_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,10 +255,15 @@ def test_mistakes_are_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest
     files = find_addresses(2023, (), str(folder))
     gone = [dataclasses.replace(files[0], reviews=f"{folder}/gone.jsonl")]
     with pytest.raises(DatasetError, match=r"gone\.jsonl: there is no such file"):
-        run_beam(gone, 2023, str(tmp_path / "out"), CONFIG, BeamConfig())
+        run_beam(gone, 2023, RULE, str(tmp_path / "out"))
+    (tmp_path / "empty.jsonl").write_text('{"rating": 6}\n')
+    empty = [FileNames("E", str(tmp_path / "empty.jsonl"), None)]
+    with pytest.raises(DatasetError, match=r"empty\.jsonl: not one good review \(rejects/ says why\); get .* again$"):
+        run_beam(empty, 2023, RULE, str(tmp_path / "out"))
+    assert not (tmp_path / "out/manifest.json").exists()
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'moerec\[beam\]'"):
-        run_beam(files, 2023, str(tmp_path / "out"), CONFIG, BeamConfig())
+        run_beam(files, 2023, RULE, str(tmp_path / "out"))
 
 
 @pytest.mark.slow
@@ -277,27 +272,31 @@ def test_the_published_files_go_through_whole(tmp_path: Path) -> None:
     folder = Path(MIRROR or "") / "amazon-2018"
     if not folder.is_dir():
         pytest.skip("MOEREC_MIRROR has no amazon-2018")
-    config = ReviewExamplesConfig(train_until="2016-12-31", valid_until="2017-06-30")
-    run(folder, tmp_path / "out", year=2018, config=config)
-    assert_as_expected(tmp_path / "out", expected(folder, config, 2018))
+    rule = ReviewExamplesConfig(train_until="2016-12-31", valid_until="2017-06-30")
+    run(folder, tmp_path / "out", year=2018, rule=rule)
+    local = run_here(folder, tmp_path / "local", 2018, rule)
+    assert_equal(tmp_path / "out", local)
+    assert local.manifest["reviews"] > 8000
 
 
 @pytest.mark.slow
-def test_two_processes_of_the_direct_runner(folder: Path, tmp_path: Path) -> None:
+def test_two_processes_of_the_direct_runner(folder: Path, local: LocalResult, tmp_path: Path) -> None:
     run(folder, tmp_path / "out", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
-    assert_as_expected(tmp_path / "out", expected(folder, CONFIG))
+    assert_equal(tmp_path / "out", local)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", ["EXTERNAL", "beam:env:harness_subprocess_python:v1"])
-def test_a_portable_job_service_with_two_workers(folder: Path, tmp_path: Path, environment: str) -> None:
+def test_a_portable_job_service_with_two_workers(
+    folder: Path, local: LocalResult, tmp_path: Path, environment: str
+) -> None:
     with job_service(tmp_path) as (port, pool, log):
         value = f"localhost:{pool}" if environment == "EXTERNAL" else f"{sys.executable} {WORKER}"
         options = (f"--environment_type={environment}", f"--environment_config={value}")
         run(folder, tmp_path / "out", "--runner=PortableRunner", f"--job_endpoint=localhost:{port}", *options)
         if environment == "EXTERNAL":
             assert log.read_text().count("Starting worker") == 2
-    assert_as_expected(tmp_path / "out", expected(folder, CONFIG))
+    assert_equal(tmp_path / "out", local)
 
 
 WORKER = "-m apache_beam.runners.worker.sdk_worker_main"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
+from moerec import __version__
 from moerec.config import Config
 from moerec.dataset.sources.amazon_files import FileNames, Metadata, choose_files, find_files, folders
 from moerec.dataset.sources.amazon_rows import Year
+from moerec.engines.manifest import MANIFEST, add_counts
 from moerec.errors import DatasetError, MissingExtraError
 from moerec.features.reviews import ReviewExamplesConfig
 from moerec.files import fingerprint
 
 if TYPE_CHECKING:
     from moerec.engines.beam.pipeline import Job
-    from moerec.engines.beam.reading import RawFile
 
 logger = logging.getLogger(__name__)
 
-FOLDERS = ("examples", "texts", "items", "rejects", "state")
+FOLDERS = ("examples", "events", "texts", "items", "rejects", "state")
 """What is written into the output folder, beside the manifest."""
 
 
@@ -39,7 +42,7 @@ class BeamConfig(Config):
     """Options of Apache Beam as on its command line, for instance [--runner=FlinkRunner, --flink_master=host:8081]; by
     default the pipeline runs in this process."""
     shards: int = Field(default=8, ge=1)
-    """Number of files of each table; a worker writes one at a time."""
+    """Number of files of each table, by a hash of the user or the item; a worker writes one at a time."""
     rows_in_frame: int = Field(default=50_000, ge=1)
     """Whole users are handed to the features together until they have that many reviews."""
 
@@ -55,13 +58,15 @@ class BeamConfig(Config):
 
 
 @dataclass(frozen=True)
-class BeamRun:
-    """What a run gives."""
+class BeamResult:
+    """What a run made."""
 
+    out: str
+    """Folder with examples/, events/, texts/, items/, rejects/, each in shards, state/ and manifest.json."""
     manifest: dict[str, Any]
-    """As it stands in manifest.json."""
+    """What stands in manifest.json; the names are those of the local engine."""
     counters: dict[str, int]
-    """What the runner counted: refused rows by reason; none if there was nothing to do."""
+    """What the runner counted: refused rows by reason; none if it was all done before."""
 
 
 def find_addresses(
@@ -82,7 +87,9 @@ def find_addresses(
     """
     if path is None or "://" not in path:
         return [
-            FileNames(found.category, str(found.reviews.path), found.products and str(found.products.path))
+            FileNames(
+                found.category, str(found.reviews.path), None if found.products is None else str(found.products.path)
+            )
             for found in find_files(year, categories, path, core, metadata)
         ]
     _require_beam()
@@ -100,45 +107,68 @@ def find_addresses(
 def run_beam(
     files: Sequence[FileNames],
     year: Year,
-    out: str,
     config: ReviewExamplesConfig,
-    engine: BeamConfig,
+    out: str,
+    *,
     seed: int = 0,
-) -> BeamRun:
-    """Read raw reviews and products, and write examples, texts, items, rejects, state and the manifest.
+    texts: bool = True,
+    settings: BeamConfig | None = None,
+) -> BeamResult:
+    """Make the examples of raw files in an Apache Beam pipeline; a finished run is not done again.
 
     Args:
-        files: what to read, from `find_addresses`.
-        year: the release that the files are of.
-        out: a folder, on any file system that Beam knows; one that holds this very result already stays as it is.
-        config: how examples are made.
-        engine: how the pipeline runs.
-        seed: of what is drawn.
+        files: from `find_addresses`.
+        year: the release.
+        config: the rule of the examples.
+        out: a folder, on any file system that Beam knows.
+        seed: of down-sampling and negatives.
+        texts: whether titles and texts of reviews are kept, in texts/.
+        settings: how to work.
 
     Raises:
-        DatasetError: a file is missing, the folder holds something else, or the pipeline failed.
+        DatasetError: a file cannot be read or has not one good review, the folder holds something else, or the
+            pipeline failed.
         MissingExtraError: apache-beam is not installed.
     """
     _require_beam()
     from moerec.engines.beam.pipeline import Job
     from moerec.engines.beam.reading import RawFile
 
-    reviews = tuple(RawFile(found.reviews, found.category) for found in files)
-    products = tuple(RawFile(found.products, found.category) for found in files if found.products)
+    settings = settings or BeamConfig()
     out = out if "://" in out else str(Path(out).resolve())
     inputs: dict[str, Any] = {
         "year": year,
-        "seed": seed,
+        "files": [
+            {
+                "category": each.category,
+                "reviews": _identity(each.reviews),
+                "products": each.products and _identity(each.products),
+            }
+            for each in files
+        ],
         "config": config.model_dump(mode="json"),
-        "files": [_identity(file) for file in (*reviews, *products)],
+        "seed": seed,
+        "texts": texts,
+        "partitions": settings.shards,
     }
-    wanted = fingerprint(inputs)
+    wanted = fingerprint({**inputs, "version": __version__})
     if (there := _finished(out, wanted)) is not None:
-        logger.info("%s: the same examples are there already", out)
-        return BeamRun(there, {})
+        logger.info("Beam engine: %s is finished already", out)
+        return BeamResult(out, there, {})
     _clear(out)
-    manifest = {"engine": "beam", "fingerprint": wanted, **inputs}
-    return _run(Job(reviews, products, year, config, seed, out, engine.shards, engine.rows_in_frame, manifest), engine)
+    job = Job(
+        reviews=tuple(RawFile(each.reviews) for each in files),
+        products=tuple(RawFile(each.products) for each in files if each.products),
+        year=year,
+        config=config,
+        seed=seed,
+        texts=texts,
+        out=out,
+        shards=settings.shards,
+        rows_in_frame=settings.rows_in_frame,
+        inputs={"engine": "beam", "version": __version__, "fingerprint": wanted, **inputs},
+    )
+    return BeamResult(out, *_run(job, settings))
 
 
 def _require_beam() -> None:
@@ -148,7 +178,8 @@ def _require_beam() -> None:
         raise MissingExtraError("apache-beam", "beam", "the engine 'beam'") from None
 
 
-def _run(job: Job, engine: BeamConfig) -> BeamRun:
+def _run(job: Job, settings: BeamConfig) -> tuple[dict[str, Any], dict[str, int]]:
+    """The manifest, and the runner's counters."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import PipelineState
@@ -157,33 +188,40 @@ def _run(job: Job, engine: BeamConfig) -> BeamRun:
     from moerec.engines.beam.reading import COUNTED_REJECTS
 
     # Beam's own default would first try to download a runner.
-    default = () if any(option.startswith("--runner") for option in engine.options) else ("--runner=FnApiRunner",)
-    pipeline = beam.Pipeline(options=PipelineOptions([*default, *engine.options]))
+    default = () if any(option.startswith("--runner") for option in settings.options) else ("--runner=FnApiRunner",)
+    pipeline = beam.Pipeline(options=PipelineOptions([*default, *settings.options]))
     build(pipeline, job)
-    result = pipeline.run()
-    state = result.wait_until_finish() or result.state
+    try:
+        result = pipeline.run()
+        state = result.wait_until_finish() or result.state
+    except Exception as error:
+        # An error of another process comes as text; any has the place in the pipeline behind it.
+        told = f"{type(error).__name__}: {error}"
+        if found := re.findall(r"DatasetError: (.+?)(?: \[while running.*)?$", told, re.MULTILINE):
+            raise DatasetError(found[-1]) from error
+        raise
     if state != PipelineState.DONE:
         raise DatasetError(
             f"{job.out}: the Beam pipeline ended as {state}; its runner's log says why, then run it again"
         )
-    manifest = _finished(job.out, job.manifest["fingerprint"])
+    manifest = _finished(job.out, job.inputs["fingerprint"])
     assert manifest is not None
-    counters: dict[str, int] = {}
+    counters: Counter[str] = Counter()
     for counter in result.metrics().query()["counters"]:
         if counter.key.metric.namespace == COUNTED_REJECTS:
-            reason = counter.key.metric.name
-            counters[reason] = counters.get(reason, 0) + int(counter.result)
-    return BeamRun(manifest, dict(sorted(counters.items())))
+            counters[counter.key.metric.name] += int(counter.result)
+    return manifest, add_counts([counters])
 
 
-def _identity(file: RawFile) -> dict[str, Any]:
+def _identity(path: str) -> dict[str, Any]:
     """What tells the content of a file from another's, as far as every file system knows it."""
     from apache_beam.io.filesystems import FileSystems
 
-    found = FileSystems.match([file.path])[0].metadata_list
+    found = FileSystems.match([path])[0].metadata_list
     if len(found) != 1:
-        raise DatasetError(f"{file.path}: there is no such file")
-    return {"name": file.name, "bytes": found[0].size_in_bytes, "changed": found[0].last_updated_in_seconds}
+        raise DatasetError(f"{path}: there is no such file")
+    name = path.rsplit("/", 1)[-1]
+    return {"name": name, "bytes": found[0].size_in_bytes, "changed": found[0].last_updated_in_seconds}
 
 
 def _finished(out: str, wanted: str) -> dict[str, Any] | None:
@@ -193,8 +231,6 @@ def _finished(out: str, wanted: str) -> dict[str, Any] | None:
         DatasetError: it is of something else.
     """
     from apache_beam.io.filesystems import FileSystems
-
-    from moerec.engines.beam.writing import MANIFEST
 
     path = FileSystems.join(out, MANIFEST)
     if not FileSystems.exists(path):
@@ -212,9 +248,7 @@ def _clear(out: str) -> None:
 
     from moerec.engines.beam.writing import TEMPORARY
 
-    patterns = [
-        FileSystems.join(out, folder, name) for folder in FOLDERS for name in ("part-*-of-*.parquet", TEMPORARY)
-    ]
+    patterns = [FileSystems.join(out, folder, name) for folder in FOLDERS for name in ("part-*.parquet", TEMPORARY)]
     left = [found.path for match in FileSystems.match(patterns) for found in match.metadata_list]
     if left:
         FileSystems.delete(left)

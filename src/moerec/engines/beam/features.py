@@ -14,7 +14,7 @@ from moerec.engines.beam.grouping import CATEGORY, EVENTS, IS_PRODUCT
 from moerec.engines.beam.reading import COUNTS
 from moerec.engines.beam.writing import packed, unpacked_frame
 from moerec.engines.partitions import EVENT_COLUMNS
-from moerec.engines.spill import TEXTS, partitions_of
+from moerec.engines.spill import TEXTS, partition_of, partitions_of
 from moerec.features.reviews import (
     EVENT_SCHEMA,
     ReviewExamplesConfig,
@@ -121,8 +121,7 @@ class CodeItem(beam.DoFn):
     def process(self, row: tuple[Any, ...], categories: tuple[str, ...]) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Code one row."""
         item, *others = row
-        shard = partitions_of(pl.Series([item]), self._shards)[0]
-        yield int(shard), (item, category_codes(categories).get(row[CATEGORY], 0), *others)
+        yield partition_of(item, self._shards), (item, category_codes(categories).get(row[CATEGORY], 0), *others)
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-import polars as pl
 
 from moerec.dataset.schema import REJECT_COLUMNS
 from moerec.dataset.sources.amazon_rows import Year
@@ -23,7 +22,7 @@ from moerec.engines.beam.grouping import CATEGORY, EVENTS, ITEMS, PRODUCTS, REVI
 from moerec.engines.beam.reading import COUNTS, REJECTS, WRITTEN, ParseProducts, ParseReviews, RawFile, ReadLines
 from moerec.engines.beam.writing import FrameRows, WriteManifest, WriteParquet, WriteState
 from moerec.engines.products import PRODUCT_SCHEMA
-from moerec.engines.spill import partitions_of
+from moerec.engines.spill import partition_of
 from moerec.features.reviews import ReviewExamplesConfig, category_names
 
 BY_PRODUCT, BY_USER = "Group by product", "Group by user"
@@ -124,13 +123,15 @@ def _categories(items: Any, config: ReviewExamplesConfig) -> Any:
 
 def _written(rows: Any, folder: str, schema: dict[str, Any], job: Job) -> Any:
     """A table of single rows."""
-    return rows | f"Frame {folder}" >> beam.ParDo(FrameRows(schema)) | f"Write {folder}" >> WriteParquet(job.out, folder)
+    return (
+        rows | f"Frame {folder}" >> beam.ParDo(FrameRows(schema)) | f"Write {folder}" >> WriteParquet(job.out, folder)
+    )
 
 
 def _placed(row: tuple[Any, ...], shards: int) -> tuple[int, tuple[Any, ...]]:
     """A refused row in the shard of its line."""
     source, line, *_ = row
-    return int(partitions_of(pl.Series([f"{source} {line}"]), shards)[0]), row
+    return partition_of(f"{source} {line}", shards), row
 
 
 def _category(row: tuple[Any, ...]) -> str | None:

@@ -191,7 +191,7 @@ class WriteManifest(beam.DoFn):
     def _require_reviews(self, counts: dict[tuple[str, ...], int]) -> None:
         for number, file in enumerate(self._reviews):
             if not counts.get((GOOD_REVIEWS, str(number))):
-                raise DatasetError(f"{file.path}: not one good review; get the file again")
+                raise DatasetError(f"{file.path}: not one good review (rejects/ says why); get the file again")
 
 
 def _named(counts: Iterable[tuple[tuple[str, ...], int]], kind: str) -> dict[str, int]:
