@@ -31,7 +31,7 @@ from moerec.dataset.generators.amazon_tastes import GeneratedReviews
 from moerec.dataset.generators.dirty_lines import OF_PRODUCTS, OF_REVIEWS
 from moerec.dataset.sources.amazon_files import FileNames, find_files
 from moerec.dataset.sources.json_lines import CUT_ARCHIVE
-from moerec.engines.beam.engine import FOLDERS, BeamConfig, BeamResult, find_addresses, run_beam
+from moerec.engines.beam.engine import UNFINISHED, BeamConfig, BeamResult, find_addresses, run_beam
 from moerec.engines.beam.pipeline import BY_PRODUCT, BY_USER, Job, build
 from moerec.engines.beam.reading import RawFile
 from moerec.engines.local import LocalEngineConfig, LocalResult, run_local
@@ -120,6 +120,7 @@ def test_frames_files_and_a_second_run_change_nothing(folder: Path, tmp_path: Pa
     (out / "texts").mkdir(parents=True)
     for name in ("part-00001-of-00009.parquet", ".part-00000-of-00001.parquet.tmp-1"):
         (out / "texts" / name).write_text("left by a run that was stopped")
+    (out / UNFINISHED).touch()
     rule = ReviewExamplesConfig(train_until="2021-12-31", valid_until="2022-06-30", negatives=None, most_categories=2)
     files = find_addresses(2023, (), str(folder), metadata="none")
     settings = BeamConfig(shards=3, rows_in_frame=10**6)
@@ -168,7 +169,7 @@ def test_the_graph_has_a_shuffle_by_product_and_then_one_by_user() -> None:
     assert {product, user} <= above(examples)
     others = {path.split("/")[0] for path, name in shuffles.items() if name not in (product, user)}
     spread = {"List reviews", "List products", "Spread reviews", "Spread products"}
-    written = {f"Write {name}" for name in FOLDERS}
+    written = {f"Write {name}" for name in ("examples", "events", "texts", "items", "rejects")}
     sums = {"Count categories", "All categories", "Summarise", "Count"}
     assert others <= spread | written | sums, "nothing else moves single rows"
 
@@ -256,6 +257,10 @@ def test_mistakes_are_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest
     gone = [dataclasses.replace(files[0], reviews=f"{folder}/gone.jsonl")]
     with pytest.raises(DatasetError, match=r"gone\.jsonl: there is no such file"):
         run_beam(gone, 2023, RULE, str(tmp_path / "out"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.txt").touch()
+    with pytest.raises(DatasetError, match="something else than examples of reviews; choose another folder"):
+        run_beam(files, 2023, RULE, str(tmp_path / "other"))
     (tmp_path / "empty.jsonl").write_text('{"rating": 6}\n')
     empty = [FileNames("E", str(tmp_path / "empty.jsonl"), None)]
     with pytest.raises(DatasetError, match=r"empty\.jsonl: not one good review \(rejects/ says why\); get .* again$"):

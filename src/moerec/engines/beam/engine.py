@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FOLDERS = ("examples", "events", "texts", "items", "rejects", "state")
-"""What is written into the output folder, beside the manifest."""
+UNFINISHED = "unfinished"
+"""Name of the file that stands in the output folder until it is whole."""
 
 
 class BeamConfig(Config):
@@ -155,7 +155,7 @@ def run_beam(
     if (there := _finished(out, wanted)) is not None:
         logger.info("Beam engine: %s is finished already", out)
         return BeamResult(out, there, {})
-    _clear(out)
+    _begin(out)
     job = Job(
         reviews=tuple(RawFile(each.reviews) for each in files),
         products=tuple(RawFile(each.products) for each in files if each.products),
@@ -181,6 +181,7 @@ def _require_beam() -> None:
 def _run(job: Job, settings: BeamConfig) -> tuple[dict[str, Any], dict[str, int]]:
     """The manifest, and the runner's counters."""
     import apache_beam as beam
+    from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import PipelineState
 
@@ -206,6 +207,7 @@ def _run(job: Job, settings: BeamConfig) -> tuple[dict[str, Any], dict[str, int]
         )
     manifest = _finished(job.out, job.inputs["fingerprint"])
     assert manifest is not None
+    FileSystems.delete([FileSystems.join(job.out, UNFINISHED)])
     counters: Counter[str] = Counter()
     for counter in result.metrics().query()["counters"]:
         if counter.key.metric.namespace == COUNTED_REJECTS:
@@ -242,13 +244,20 @@ def _finished(out: str, wanted: str) -> dict[str, Any] | None:
     return manifest
 
 
-def _clear(out: str) -> None:
-    """Remove what a run that did not end has left."""
+def _begin(out: str) -> None:
+    """Mark the folder as unfinished, and remove what a run that did not end has left there.
+
+    Raises:
+        DatasetError: it holds something that no run has left.
+    """
     from apache_beam.io.filesystems import FileSystems
 
-    from moerec.engines.beam.writing import TEMPORARY
-
-    patterns = [FileSystems.join(out, folder, name) for folder in FOLDERS for name in ("part-*.parquet", TEMPORARY)]
-    left = [found.path for match in FileSystems.match(patterns) for found in match.metadata_list]
+    marker = FileSystems.join(out, UNFINISHED)
+    matches = FileSystems.match([FileSystems.join(out, "*"), FileSystems.join(out, "*", "*")])
+    left = [found.path for match in matches for found in match.metadata_list if found.path != marker]
+    if left and not FileSystems.exists(marker):
+        raise DatasetError(f"{out}: holds something else than examples of reviews; choose another folder")
     if left:
         FileSystems.delete(left)
+    with FileSystems.create(marker, compression_type="uncompressed") as stream:
+        stream.write(b"A run of moerec writes here. If none does any more, start it again.\n")

@@ -30,8 +30,6 @@ from moerec.features.reviews import ReviewState
 
 UNKNOWN = ("without product", "without category", "without price", "items without product")
 """What the manifest counts of what is not known."""
-TEMPORARY = ".*.tmp-*"
-"""Names of files that are being written."""
 
 ROWS_IN_GROUP = 50_000
 """Rows are gathered up to that many for a row group of a file, where they come one by one."""
@@ -51,8 +49,6 @@ def unpacked_frame(data: bytes) -> pl.DataFrame:
 
 def in_global_window(output: Any) -> Any:
     """What is given at the end of a bundle needs its window; the pipeline is bounded, so there is but one."""
-    if isinstance(output, beam.pvalue.TaggedOutput):
-        return beam.pvalue.TaggedOutput(output.tag, GlobalWindows.windowed_value(output.value))
     return GlobalWindows.windowed_value(output)
 
 
@@ -78,7 +74,7 @@ class WriteParquet(beam.PTransform):
 
     def expand(self, frames: Any) -> Any:
         """Group by shard, then write."""
-        return frames | "GroupByShard" >> beam.GroupByKey() | "Write" >> beam.ParDo(self._write)
+        return frames | "Group by shard" >> beam.GroupByKey() | "Write" >> beam.ParDo(self._write)
 
 
 class WriteShard(beam.DoFn):
