@@ -27,6 +27,11 @@ FILE = "__file__"
 TEXTS = ("review_title", "review_text")
 
 
+def partition_of(name: str, partitions: int) -> int:
+    """The partition of one user, or of whatever else has a name."""
+    return zlib.crc32(name.encode()) % partitions
+
+
 def partitions_of(user_ids: pl.Series, partitions: int) -> NDArray[np.int64]:
     """The partition of each user; the same in every process and for ever."""
     codes = [zlib.crc32(user.encode()) for user in user_ids.to_list()]

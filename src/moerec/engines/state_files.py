@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,18 +10,27 @@ import numpy as np
 
 from moerec.features.feature import FeatureState
 from moerec.features.reviews import ReviewState
-from moerec.files import atomic_directory, write_json
+from moerec.files import atomic_directory
 
 VALUES = "state.json"
 
 
+def state_contents(state: ReviewState) -> dict[str, bytes]:
+    """The files of a state by name."""
+    saved = state.to_feature_state()
+    contents = {VALUES: (json.dumps(saved.values, indent=2, ensure_ascii=False) + "\n").encode()}
+    for name, array in saved.arrays.items():
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        contents[f"{name}.npy"] = buffer.getvalue()
+    return contents
+
+
 def save_state(folder: Path, state: ReviewState) -> None:
     """Write a state into a folder, which is replaced as a whole."""
-    saved = state.to_feature_state()
     with atomic_directory(folder) as temporary:
-        for name, array in saved.arrays.items():
-            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-        write_json(temporary / VALUES, saved.values)
+        for name, content in state_contents(state).items():
+            (temporary / name).write_bytes(content)
 
 
 def load_state(folder: Path) -> ReviewState:

@@ -155,25 +155,30 @@ def line_blocks(file: SourceFile, size: int) -> Iterator[LineBlock]:
     Raises:
         DatasetError: missing, or not readable.
     """
-    number, rest, is_skipping, is_over = 1, b"", False, False
     with file.open() as stream, _progress(file) as tell:
-        while not is_over:
-            data, is_over, is_damaged = _next_bytes(stream, size)
-            tell(len(data))
-            if is_skipping:  # behind a line that was too long
-                _, end, data = data.partition(b"\n")
-                number, is_skipping = number + len(end), not end
-            whole, end, data = data.rpartition(b"\n")
-            if end:
-                yield LineBlock(number, rest + whole)
-                number, rest = number + whole.count(b"\n") + 1, b""
-            rest += data
-            if is_damaged:
-                yield LineBlock(number, b"", Line(number, rest, CUT_ARCHIVE))
-                return
-            if len(rest) > LONGEST_LINE:
-                yield LineBlock(number, b"", Line(number, rest[: 4 * LONGEST_RAW_ROW], TOO_LONG))
-                rest, is_skipping = b"", True
+        yield from blocks_of(stream, size, tell)
+
+
+def blocks_of(stream: IO[bytes], size: int, tell: Callable[[int], None] = lambda count: None) -> Iterator[LineBlock]:
+    """The same, of content that is open; `tell` is given the size of each block."""
+    number, rest, is_skipping, is_over = 1, b"", False, False
+    while not is_over:
+        data, is_over, is_damaged = _next_bytes(stream, size)
+        tell(len(data))
+        if is_skipping:  # behind a line that was too long
+            _, end, data = data.partition(b"\n")
+            number, is_skipping = number + len(end), not end
+        whole, end, data = data.rpartition(b"\n")
+        if end:
+            yield LineBlock(number, rest + whole)
+            number, rest = number + whole.count(b"\n") + 1, b""
+        rest += data
+        if is_damaged:
+            yield LineBlock(number, b"", Line(number, rest, CUT_ARCHIVE))
+            return
+        if len(rest) > LONGEST_LINE:
+            yield LineBlock(number, b"", Line(number, rest[: 4 * LONGEST_RAW_ROW], TOO_LONG))
+            rest, is_skipping = b"", True
     if rest.strip():
         yield LineBlock(number, b"", Line(number, rest, is_open=True))
 
