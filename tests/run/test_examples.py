@@ -100,6 +100,18 @@ def test_neither_partitions_nor_processes_change_an_example(done: tuple[Path, st
         assert sorted(map(_plain, one.read(range(len(one))))) == sorted(map(_plain, two.read(range(len(two)))))
 
 
+def test_beam_makes_the_same_shards(done: tuple[Path, str]) -> None:
+    pytest.importorskip("apache_beam")
+    directory, _ = done
+    other, _ = run(directory.parent / "beam", "run", engine={"kind": "beam", "shards": 3})
+    for part in ("train", "valid", "test"):
+        one, two = (ShardReader(str(place / "shards" / part)) for place in (directory, other))
+        assert sorted(map(_plain, one.read(range(len(one))))) == sorted(map(_plain, two.read(range(len(two)))))
+    first, second = (json.loads((place / "metrics.json").read_text())["examples"] for place in (directory, other))
+    assert first["refused"] == second["refused"]
+    assert [finding["level"] for finding in first["audit"]] == [finding["level"] for finding in second["audit"]]
+
+
 def _plain(example: Any) -> str:
     return json.dumps([example.key, example.record], sort_keys=True)
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from moerec import __version__
-from moerec.config import Config
-from moerec.dataset.sources.amazon_files import FileNames, Metadata, choose_files, find_files, folders
+from moerec.dataset.sources.amazon_files import CategoryFiles, FileNames, Metadata, choose_files, find_files, folders
 from moerec.dataset.sources.amazon_rows import Year
+from moerec.engines.engine import EngineConfig
 from moerec.engines.manifest import MANIFEST, add_counts
 from moerec.errors import DatasetError, MissingExtraError
 from moerec.features.reviews import ReviewExamplesConfig
@@ -35,7 +35,7 @@ UNFINISHED = "unfinished"
 """Name of the file that stands in the output folder until it is whole."""
 
 
-class BeamConfig(Config):
+class BeamConfig(EngineConfig):
     """How the pipeline runs."""
 
     options: tuple[str, ...] = ()
@@ -55,6 +55,12 @@ class BeamConfig(Config):
             if option.startswith("--save_main_session"):
                 raise ValueError("the workers need nothing of the main program; remove --save_main_session")
         return options
+
+    def make(
+        self, files: Sequence[CategoryFiles], year: Year, config: ReviewExamplesConfig, out: Path, seed: int
+    ) -> None:
+        """See `EngineConfig`."""
+        run_beam([file_names(found) for found in files], year, config, str(out), seed=seed, settings=self)
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,7 @@ def find_addresses(
         MissingExtraError: apache-beam is not installed.
     """
     if path is None or "://" not in path:
-        return [
-            FileNames(
-                found.category, str(found.reviews.path), None if found.products is None else str(found.products.path)
-            )
-            for found in find_files(year, categories, path, core, metadata)
-        ]
+        return [file_names(found) for found in find_files(year, categories, path, core, metadata)]
     _require_beam()
     from apache_beam.io.filesystems import FileSystems
 
@@ -102,6 +103,12 @@ def find_addresses(
         FileNames(found.category, start + found.reviews, found.products and start + found.products)
         for found in choose_files(names, path, year, categories, core, metadata)
     ]
+
+
+def file_names(found: CategoryFiles) -> FileNames:
+    """The files of a category on this machine, by their names alone."""
+    products = None if found.products is None else str(found.products.path)
+    return FileNames(found.category, str(found.reviews.path), products)
 
 
 def run_beam(
