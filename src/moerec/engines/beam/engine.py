@@ -21,6 +21,7 @@ from moerec import __version__
 from moerec.config import Config
 from moerec.dataset.sources.amazon_files import FileNames, Metadata, choose_files, find_files, folders
 from moerec.dataset.sources.amazon_rows import Year
+from moerec.dataset.sources.source_files import SourceFile
 from moerec.engines.manifest import MANIFEST, add_counts
 from moerec.errors import DatasetError, MissingExtraError
 from moerec.features.reviews import ReviewExamplesConfig
@@ -86,11 +87,13 @@ def find_addresses(
         MissingExtraError: apache-beam is not installed.
     """
     if path is None or "://" not in path:
+        found = find_files(year, categories, path, core, metadata)
+        # Workers may have another current folder.
         return [
             FileNames(
-                found.category, str(found.reviews.path), None if found.products is None else str(found.products.path)
+                each.category, _absolute(each.reviews), None if each.products is None else _absolute(each.products)
             )
-            for found in find_files(year, categories, path, core, metadata)
+            for each in found
         ]
     _require_beam()
     from apache_beam.io.filesystems import FileSystems
@@ -102,6 +105,10 @@ def find_addresses(
         FileNames(found.category, start + found.reviews, found.products and start + found.products)
         for found in choose_files(names, path, year, categories, core, metadata)
     ]
+
+
+def _absolute(file: SourceFile) -> str:
+    return str(file.path.resolve())
 
 
 def run_beam(
