@@ -19,9 +19,8 @@ from pydantic import Field, field_validator
 
 from moerec import __version__
 from moerec.config import Config
-from moerec.dataset.sources.amazon_files import FileNames, Metadata, choose_files, find_files, folders
+from moerec.dataset.sources.amazon_files import CategoryFiles, FileNames, Metadata, choose_files, find_files, folders
 from moerec.dataset.sources.amazon_rows import Year
-from moerec.dataset.sources.source_files import SourceFile
 from moerec.engines.manifest import MANIFEST, add_counts
 from moerec.errors import DatasetError, MissingExtraError
 from moerec.features.reviews import ReviewExamplesConfig
@@ -87,14 +86,7 @@ def find_addresses(
         MissingExtraError: apache-beam is not installed.
     """
     if path is None or "://" not in path:
-        found = find_files(year, categories, path, core, metadata)
-        # Workers may have another current folder.
-        return [
-            FileNames(
-                each.category, _absolute(each.reviews), None if each.products is None else _absolute(each.products)
-            )
-            for each in found
-        ]
+        return [_absolute(found) for found in find_files(year, categories, path, core, metadata)]
     _require_beam()
     from apache_beam.io.filesystems import FileSystems
 
@@ -107,8 +99,10 @@ def find_addresses(
     ]
 
 
-def _absolute(file: SourceFile) -> str:
-    return str(file.path.resolve())
+def _absolute(found: CategoryFiles) -> FileNames:
+    """Paths for workers, which may have another current folder."""
+    products = None if found.products is None else str(found.products.path.resolve())
+    return FileNames(found.category, str(found.reviews.path.resolve()), products)
 
 
 def run_beam(
