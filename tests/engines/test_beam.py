@@ -297,10 +297,15 @@ def test_a_portable_job_service_with_two_workers(
 ) -> None:
     with job_service(tmp_path) as (port, pool, log):
         value = f"localhost:{pool}" if environment == "EXTERNAL" else f"{sys.executable} {WORKER}"
-        options = (f"--environment_type={environment}", f"--environment_config={value}")
-        run(folder, tmp_path / "out", "--runner=PortableRunner", f"--job_endpoint=localhost:{port}", *options)
+        workers = (f"--environment_type={environment}", f"--environment_config={value}")
+        job = ("--runner=PortableRunner", f"--job_endpoint=localhost:{port}", *workers)
+        run(folder, tmp_path / "out", *job)
         if environment == "EXTERNAL":
             assert log.read_text().count("Starting worker") == 2
+            (tmp_path / "empty.jsonl").write_text("{}\n")
+            empty, settings = FileNames("E", str(tmp_path / "empty.jsonl"), None), BeamConfig(options=job)
+            with pytest.raises(DatasetError, match=r"not one good review \(rejects/ says why\); get .* again$"):
+                run_beam([empty], 2023, RULE, str(tmp_path / "none"), settings=settings)
     assert_equal(tmp_path / "out", local)
 
 
