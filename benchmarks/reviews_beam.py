@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--reviews", type=int, default=400_000)
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="of the direct runner")
     parser.add_argument("--write", action="store_true", help=f"record the result in results/{RESULTS.name}")
     parser.add_argument("--engine", nargs=2, type=Path, metavar=("RAW", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -47,7 +48,7 @@ def main() -> None:
         local = measured(work / "raw", work / "local", options.processes)
         beams = {
             processes: measured(work / "raw", work / f"beam-{processes}", processes, Path(__file__))
-            for processes in sorted({1, options.processes})
+            for processes in options.workers
         }
         for processes in beams:
             require_equal(work / "local", work / f"beam-{processes}")
