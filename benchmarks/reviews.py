@@ -137,10 +137,10 @@ def run_engine(raw: Path, out: Path, processes: int) -> None:
     print(json.dumps(found))
 
 
-def measured(raw: Path, out: Path, processes: int) -> dict[str, Any]:
+def measured(raw: Path, out: Path, processes: int, program: Path = Path(__file__)) -> dict[str, Any]:
     """A run of the engine: what it says, its processor time, and the most memory that all its processes held."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, __file__, "--engine", str(raw), str(out), "--processes", str(processes)]
+    command = [sys.executable, str(program), "--engine", str(raw), str(out), "--processes", str(processes)]
     engine = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak = 0
     while engine.poll() is None:

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def test_beam_gives_the_rows_of_the_local_engine_and_counts_every_reject(
 
 
 def test_frames_files_and_a_second_run_change_nothing(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / "out [1]"  # as a pattern it would be another folder
     (out / "texts").mkdir(parents=True)
     for name in ("part-00001-of-00009.parquet", ".part-00000-of-00001.parquet.tmp-1"):
         (out / "texts" / name).write_text("left by a run that was stopped")
@@ -127,7 +128,10 @@ def test_frames_files_and_a_second_run_change_nothing(folder: Path, tmp_path: Pa
     run_beam(files, 2023, rule, str(out), seed=SEED, texts=False, settings=settings)
     bare = find_files(2023, (), str(folder), None, "none")
     here = LocalEngineConfig(processes=1, partitions=3)
-    assert_equal(out, run_local(bare, 2023, rule, tmp_path / "local", seed=SEED, texts=False, settings=here))
+    shutil.copytree(out, tmp_path / "copy")
+    assert_equal(
+        tmp_path / "copy", run_local(bare, 2023, rule, tmp_path / "local", seed=SEED, texts=False, settings=here)
+    )
     assert not list((out / "texts").iterdir())
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert run_beam(files, 2023, rule, str(out), seed=SEED, texts=False, settings=settings).counters == {}
@@ -297,10 +301,15 @@ def test_a_portable_job_service_with_two_workers(
 ) -> None:
     with job_service(tmp_path) as (port, pool, log):
         value = f"localhost:{pool}" if environment == "EXTERNAL" else f"{sys.executable} {WORKER}"
-        options = (f"--environment_type={environment}", f"--environment_config={value}")
-        run(folder, tmp_path / "out", "--runner=PortableRunner", f"--job_endpoint=localhost:{port}", *options)
+        workers = (f"--environment_type={environment}", f"--environment_config={value}")
+        job = ("--runner=PortableRunner", f"--job_endpoint=localhost:{port}", *workers)
+        run(folder, tmp_path / "out", *job)
         if environment == "EXTERNAL":
             assert log.read_text().count("Starting worker") == 2
+            (tmp_path / "empty.jsonl").write_text("{}\n")
+            empty, settings = FileNames("E", str(tmp_path / "empty.jsonl"), None), BeamConfig(options=job)
+            with pytest.raises(DatasetError, match=r"not one good review \(rejects/ says why\); get .* again$"):
+                run_beam([empty], 2023, RULE, str(tmp_path / "none"), settings=settings)
     assert_equal(tmp_path / "out", local)
 
 

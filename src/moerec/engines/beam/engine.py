@@ -18,9 +18,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from moerec import __version__
+<<<<<<< HEAD
 from moerec.dataset.sources.amazon_files import CategoryFiles, FileNames, Metadata, choose_files, find_files, folders
 from moerec.dataset.sources.amazon_rows import Year
 from moerec.engines.engine import EngineConfig
+=======
+from moerec.config import Config
+from moerec.dataset.sources.amazon_files import CategoryFiles, FileNames, Metadata, choose_files, find_files, folders
+from moerec.dataset.sources.amazon_rows import Year
+from moerec.engines.beam.paths import delete, literal
+>>>>>>> beam
 from moerec.engines.manifest import MANIFEST, add_counts
 from moerec.errors import DatasetError, MissingExtraError
 from moerec.features.reviews import ReviewExamplesConfig
@@ -92,12 +99,16 @@ def find_addresses(
         MissingExtraError: apache-beam is not installed.
     """
     if path is None or "://" not in path:
+<<<<<<< HEAD
         return [file_names(found) for found in find_files(year, categories, path, core, metadata)]
+=======
+        return [_absolute(found) for found in find_files(year, categories, path, core, metadata)]
+>>>>>>> beam
     _require_beam()
     from apache_beam.io.filesystems import FileSystems
 
     start = path.rstrip("/") + "/"
-    patterns = [start + ("*" if folder == "." else f"{folder}/*") for folder in folders(year)]
+    patterns = [literal(start) + ("*" if folder == "." else f"{folder}/*") for folder in folders(year)]
     names = {each.path.removeprefix(start) for match in FileSystems.match(patterns) for each in match.metadata_list}
     return [
         FileNames(found.category, start + found.reviews, found.products and start + found.products)
@@ -105,10 +116,17 @@ def find_addresses(
     ]
 
 
+<<<<<<< HEAD
 def file_names(found: CategoryFiles) -> FileNames:
     """The files of a category on this machine, by their names alone."""
     products = None if found.products is None else str(found.products.path)
     return FileNames(found.category, str(found.reviews.path), products)
+=======
+def _absolute(found: CategoryFiles) -> FileNames:
+    """Paths for workers, which may have another current folder."""
+    products = None if found.products is None else str(found.products.path.resolve())
+    return FileNames(found.category, str(found.reviews.path.resolve()), products)
+>>>>>>> beam
 
 
 def run_beam(
@@ -214,7 +232,7 @@ def _run(job: Job, settings: BeamConfig) -> tuple[dict[str, Any], dict[str, int]
         )
     manifest = _finished(job.out, job.inputs["fingerprint"])
     assert manifest is not None
-    FileSystems.delete([FileSystems.join(job.out, UNFINISHED)])
+    delete([FileSystems.join(job.out, UNFINISHED)])
     counters: Counter[str] = Counter()
     for counter in result.metrics().query()["counters"]:
         if counter.key.metric.namespace == COUNTED_REJECTS:
@@ -226,11 +244,11 @@ def _identity(path: str) -> dict[str, Any]:
     """What tells the content of a file from another's, as far as every file system knows it."""
     from apache_beam.io.filesystems import FileSystems
 
-    found = FileSystems.match([path])[0].metadata_list
-    if len(found) != 1:
+    if not FileSystems.exists(path):
         raise DatasetError(f"{path}: there is no such file")
+    found = FileSystems.get_filesystem(path).metadata(path)
     name = path.rsplit("/", 1)[-1]
-    return {"name": name, "bytes": found[0].size_in_bytes, "changed": found[0].last_updated_in_seconds}
+    return {"name": name, "bytes": found.size_in_bytes, "changed": found.last_updated_in_seconds}
 
 
 def _finished(out: str, wanted: str) -> dict[str, Any] | None:
@@ -260,11 +278,12 @@ def _begin(out: str) -> None:
     from apache_beam.io.filesystems import FileSystems
 
     marker = FileSystems.join(out, UNFINISHED)
-    matches = FileSystems.match([FileSystems.join(out, "*"), FileSystems.join(out, "*", "*")])
+    patterns = [FileSystems.join(literal(out), *names) for names in (("*",), ("*", "*"))]
+    matches = FileSystems.match(patterns)
     left = [found.path for match in matches for found in match.metadata_list if found.path != marker]
     if left and not FileSystems.exists(marker):
         raise DatasetError(f"{out}: holds something else than examples of reviews; choose another folder")
     if left:
-        FileSystems.delete(left)
+        delete(left)
     with FileSystems.create(marker, compression_type="uncompressed") as stream:
         stream.write(b"A run of moerec writes here. If none does any more, start it again.\n")

@@ -21,6 +21,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 
+from moerec.engines.beam.paths import delete
 from moerec.engines.beam.reading import GOOD_REVIEWS, RawFile
 from moerec.engines.manifest import MANIFEST, add_counts, count_parts, manifest_of
 from moerec.engines.partitions import part_name
@@ -61,7 +62,7 @@ def whole_file(target: str) -> Iterator[IO[bytes]]:
         with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
             yield stream
     except BaseException:
-        FileSystems.delete([temporary])
+        delete([temporary])
         raise
     FileSystems.rename([temporary], [target])
 
