@@ -65,6 +65,20 @@ def read_image(content: bytes) -> Image:
         raise BrokenImageError("damaged image") from None
 
 
+def open_jpeg(content: bytes) -> Image:
+    """A JPEG file, not yet decoded; for those that are known to be of a reasonable size.
+
+    Raises:
+        OSError: it is none.
+        MissingExtraError: pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingExtraError("pillow", "encoders", "reading images") from None
+    return Image.open(io.BytesIO(content), formats=("JPEG",))
+
+
 def image_problem(content: bytes) -> str | None:
     """The reason why the bytes are no picture, or None."""
     try:
