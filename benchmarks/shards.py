@@ -75,7 +75,6 @@ def measured(folder: Path, count: int, rounds: int) -> dict[str, Any]:
         "bytes_of_an_example": sizes,
         "written_a_second_with_making_them": writing,
         "fed_a_second": {name: summary(values) for name, values in feeds.items()},
-        "raw_feed_of_2_workers": min(feeds["raw, 2 workers"]),
     }
     found["jpeg_beside_bare_decoding"] = turns(
         {"shards": lambda: read_all(readers["jpeg"]), "bare": bare(readers["jpeg"])}, count, rounds

@@ -68,6 +68,15 @@ class Storage:
             except FileNotFoundError:
                 return None
 
+    def mark(self, name: str) -> str:
+        """What changes when a file elsewhere does: its tag, or its size and time of change; no content is read.
+
+        Raises:
+            DatasetError: missing, or the storage does not answer.
+        """
+        with self._named(name):
+            return str(self._fs().ukey(self._path(name)))
+
     def read(self, name: str) -> bytes:
         """A small file as a whole.
 

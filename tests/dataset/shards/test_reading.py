@@ -210,7 +210,7 @@ def test_processes_share_a_cache(server: Server, written: Path, tmp_path: Path) 
 def test_a_connection_that_breaks_goes_on_where_it_was(
     server: Server, written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download_module._Source, "sleep", lambda source, seconds: source.check())
     cut = shard_name(2)
     server.cuts = {cut: [0.4, 0.5], "index.json": [0.1], "shard-000005.json": [0.9]}
     reader = ShardReader(server.url, cache_folder=tmp_path)
