@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -159,6 +160,23 @@ def test_a_remote_set_is_read_through_a_small_cache(remote: str, written: Path, 
     assert read == list(ShardReader(str(written)).examples(order.epoch(0)))
     assert reader.by_key(read[5].key) == read[5]
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_next_shards_are_fetched_meanwhile(remote: str, written: Path, tmp_path: Path) -> None:
+    reader = ShardReader(remote, cache_folder=tmp_path, ahead=2)
+    assert reader.cache is not None
+    files = [entry.shard for entry in reader.index.shards]
+    reading = reader.examples(reader.order(None, window=4).epoch(0))
+    for number in (0, 3):
+        while next(reading) != example(number * SIZE):
+            pass
+        deadline = time.monotonic() + 20
+        while not reader.cache.holds(files[number + 2]) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.05)
+        assert [reader.cache.holds(file) for file in files] == [at <= number + 2 for at in range(len(files))]
+    reading.close()  # type: ignore[attr-defined]
+    assert not reader.cache.holds(files[6]), "the thread ends with the reading"
 
 
 def test_what_was_not_used_for_longest_goes_first(remote: str, written: Path, tmp_path: Path) -> None:

@@ -206,6 +206,17 @@ def test_what_cannot_be_written_is_refused_in_one_line(
     assert not list(tmp_path.glob("shard-*"))
 
 
+def test_an_error_of_the_one_who_makes_examples_comes_out_as_it_is(tmp_path: Path) -> None:
+    def failing(start: int) -> Any:
+        yield example(0)
+        raise ValueError("a mistake of mine")
+
+    for url in (str(tmp_path), f"memory://{tmp_path.name}-failing"):
+        with pytest.raises(ValueError, match="a mistake of mine"):
+            write_shards(url, failing)
+        assert Storage(url).names() == [STARTED_FILE]
+
+
 def test_keys_are_unique(tmp_path: Path, refusal: Callable[..., str]) -> None:
     rows = [*examples_from(0, 20), example(7)]
     assert "twice" in refusal(write_shards, str(tmp_path / "a"), lambda start: iter(rows))

@@ -21,7 +21,10 @@ import pytest
 from pydantic import ValidationError
 
 from moerec.dataset import download as download_module
+from moerec.dataset import storage as storage_module
+from moerec.dataset.parallel import Watch, in_parallel
 from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
+from moerec.dataset.storage import Storage
 from moerec.errors import DatasetError
 
 TOKEN = "hf_secret"
@@ -399,3 +402,24 @@ def test_any_address_of_fsspec_is_a_folder(tmp_path: Path) -> None:
 def test_contradictions_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         AmazonReviewsConfig(**settings)
+
+
+def test_the_first_failure_ends_the_other_transfers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_module, "BLOCK_BYTES", 10)
+    monkeypatch.setattr(storage_module, "BACKOFF", 0.0)
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file(f"/{tmp_path.name}/long", bytes(10_000_000))
+    storage = Storage(f"memory://{tmp_path.name}")
+    started = threading.Event()
+
+    def long(watch: Watch) -> Path:
+        started.set()
+        return storage.fetch("long", tmp_path / "long", watch=watch)
+
+    def short(watch: Watch) -> Path:
+        started.wait(20)
+        return storage.fetch("missing", tmp_path / "missing", watch=watch)
+
+    with pytest.raises(DatasetError, match="missing: there is no such file"):
+        in_parallel([long, short, long], "files", connections=2)
+    assert not (tmp_path / "long").exists()

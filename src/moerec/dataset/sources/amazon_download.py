@@ -174,12 +174,10 @@ def _first_of(year: int, url: str, names: Sequence[str], folder: Path, required:
 
 
 def _copied(storage: Storage, name: str, target: Path, mark: str, watch: Watch) -> Path:
-    if watch.stop.is_set():
-        raise DatasetError(f"{storage.address(name)}: stopped; run again to continue")
     target.unlink(missing_ok=True)
     with atomic_file(_mark_file(target)) as temporary:
         temporary.write_text(mark, encoding="ascii")
-    return storage.fetch(name, target)
+    return storage.fetch(name, target, watch=watch)
 
 
 def _mark_of(copy: Path) -> str | None:
