@@ -192,6 +192,18 @@ def test_what_was_not_used_for_longest_goes_first(remote: str, written: Path, tm
         FileCache(tmp_path, 5000).get(storage, StoredFile("x.tar", 5000, "0" * 64))
 
 
+def test_what_killed_processes_left_takes_no_room_for_good(remote: str, written: Path, tmp_path: Path) -> None:
+    file = ShardReader(str(written)).index.shards[0].shard
+    room = file.size + 2048
+    (tmp_path / f"{'a' * 64}.tar.part").write_bytes(bytes(room - 100))
+    for claim in range(64):
+        (tmp_path / f"claim-{claim:02d}").write_text(f"{room} {'b' * 64}.tar.part")
+    cache = FileCache(tmp_path, room)
+    path = cache.get(Storage(remote), file)
+    assert path.read_bytes() == (written / file.name).read_bytes()
+    assert cache.used() == file.size
+
+
 def test_a_cache_too_small_for_a_window_is_refused(remote: str, written: Path, tmp_path: Path) -> None:
     reader = ShardReader(remote, cache_folder=tmp_path, cache_bytes=cache_bytes(written, 2))
     with pytest.raises(DatasetError, match=r"holds 2 shards.*needs"):
