@@ -88,7 +88,7 @@ def test_pictures_are_decoded_and_missing_ones_masked() -> None:
     assert (batch.pictures[[0, 2]].int() - 90).abs().max() <= 2
     none = shard_batch([ShardExample("a", {})])
     assert none.pictures is None
-    with pytest.raises(DatasetError, match="one size"):
+    with pytest.raises(DatasetError, match="in one size"):
         shard_batch([ShardExample("a", {}, picture), ShardExample("b", {}, picture[:4])])
     with pytest.raises(DatasetError, match=r"'b'.*decoded"):
         shard_batch([ShardExample("b", {}, jpeg[:100])])

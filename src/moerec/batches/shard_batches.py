@@ -5,8 +5,10 @@ Shape letters: B examples of a batch, S the shape of one picture.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from moerec.dataset.shards.ahead import FetchAhead
 from moerec.dataset.shards.examples import ShardExample
 from moerec.dataset.shards.order import EpochOrder, ShardOrder
 from moerec.dataset.shards.reader import ShardReader
 from moerec.errors import DatasetError
-from moerec.modalities.images import BrokenImageError, read_image
+from moerec.modalities.images import BrokenImageError, open_jpeg, read_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,25 +46,27 @@ def shard_batch(examples: Sequence[ShardExample]) -> ShardBatch:
     Raises:
         DatasetError: a picture cannot be decoded, or two are of different shapes.
     """
-    decoded = [_decoded(example) for example in examples]
-    shapes = {array.shape for array in decoded if array is not None}
-    if len(shapes) > 1:
-        one, other = sorted(shapes)[:2]
-        raise DatasetError(
-            f"shards: pictures of shapes {list(one)} and {list(other)} in one batch; write all in one size"
-        )
-    pictures = None
-    if shapes:
-        pictures = torch.zeros(len(examples), *shapes.pop(), dtype=torch.uint8)  # [B, *S]
-        target = pictures.numpy()
-        for row, array in enumerate(decoded):
-            if array is not None:
-                target[row] = array
+    pictures: Tensor | None = None
+    present = [example.picture is not None for example in examples]
+    for row, example in enumerate(examples):
+        # One after another: a picture is copied to its place while the processor's cache still has it.
+        picture = _of_jpeg(example) if isinstance(example.picture, bytes) else example.picture  # [*S]
+        if picture is None:
+            continue
+        if pictures is None:
+            pictures = _zeros((len(examples), *picture.shape))  # [B, *S]
+            target = pictures.numpy()
+        if picture.shape != target.shape[1:]:
+            raise DatasetError(
+                f"example '{example.key}': its picture has the shape {list(picture.shape)}, others of the batch have "
+                f"{list(target.shape[1:])}; write all pictures in one size"
+            )
+        target[row] = picture
     return ShardBatch(
         keys=[example.key for example in examples],
         records=[example.record for example in examples],
         pictures=pictures,
-        present=torch.tensor([array is not None for array in decoded]),  # [B]
+        present=torch.tensor(present),  # [B]
         arrays=[example.arrays for example in examples],
     )
 
@@ -110,10 +115,21 @@ class ShardBatches:
         return self.loader.collate(list(reader.read_ahead(self.order, self.fetching, start, stop)))
 
 
-def _decoded(example: ShardExample) -> NDArray[np.uint8] | None:
-    if not isinstance(example.picture, bytes):
-        return example.picture
+def _of_jpeg(example: ShardExample) -> NDArray[np.uint8]:
+    """Decode a JPEG file; one that is RGB, and of which no camera says that it is turned, needs no further copy."""
+    assert isinstance(example.picture, bytes)
     try:
+        with suppress(OSError, SyntaxError), open_jpeg(example.picture) as opened:
+            if opened.mode == "RGB" and "exif" not in opened.info:
+                return np.asarray(opened)
         return np.asarray(read_image(example.picture))
     except BrokenImageError as error:
         raise DatasetError(f"example '{example.key}': its picture cannot be decoded ({error})") from None
+
+
+def _zeros(shape: tuple[int, ...]) -> Tensor:
+    """Zeros of uint8; in a worker they lie where the main process reads them, so nothing is copied on the way."""
+    if get_worker_info() is None:
+        return torch.from_numpy(np.zeros(shape, dtype=np.uint8))  # unlike torch's own they are not written twice
+    storage = torch.UntypedStorage._new_shared(math.prod(shape), device="cpu")  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)

@@ -19,7 +19,8 @@ from typing import Any
 from fsspec.core import url_to_fs
 
 from moerec.dataset.download import download
-from moerec.errors import DatasetError
+from moerec.dataset.parallel import Watch
+from moerec.errors import DatasetError, MoerecError
 from moerec.files import atomic_file, sha256_of_file
 
 BLOCK_BYTES = 1 << 23
@@ -68,6 +69,15 @@ class Storage:
             except FileNotFoundError:
                 return None
 
+    def mark(self, name: str) -> str:
+        """What changes when a file elsewhere does: its tag, or its size and time of change; no content is read.
+
+        Raises:
+            DatasetError: missing, or the storage does not answer.
+        """
+        with self._named(name):
+            return str(self._fs().ukey(self._path(name)))
+
     def read(self, name: str) -> bytes:
         """A small file as a whole.
 
@@ -93,17 +103,19 @@ class Storage:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Give a path on this machine; what lies there when the block ends well becomes the file `name`."""
-        with self._named(name):
-            if self.local is not None:
-                with atomic_file(self.local / name) as temporary:
-                    yield temporary
-                return
-            fs = self._writable()
-            with tempfile.TemporaryDirectory(prefix="moerec-") as folder:
-                temporary = Path(folder) / name.rpartition("/")[2]
+        """Give a path on this machine; what lies there when the block ends well becomes the file `name`.
+
+        Errors of the block come out as they are.
+        """
+        if self.local is not None:
+            with atomic_file(self.local / name) as temporary:
                 yield temporary
-                fs.put_file(str(temporary), self._path(name))
+            return
+        with tempfile.TemporaryDirectory(prefix="moerec-") as folder:
+            temporary = Path(folder) / name.rpartition("/")[2]
+            yield temporary
+            with self._named(name):
+                self._writable().put_file(str(temporary), self._path(name))
 
     def remove(self, name: str) -> None:
         """Take a file away, if it is there."""
@@ -130,21 +142,36 @@ class Storage:
             entries = fs.ls(self._path(""), detail=True)
             return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
 
-    def fetch(self, name: str, target: Path, size: int | None = None, sha256: str | None = None) -> Path:
+    def fetch(
+        self,
+        name: str,
+        target: Path,
+        size: int | None = None,
+        sha256: str | None = None,
+        watch: Watch | None = None,
+    ) -> Path:
         """Copy a file to this machine; a transfer that breaks goes on where it stopped, and the name comes last.
+
+        Args:
+            name: the file.
+            target: the copy.
+            size: expected bytes.
+            sha256: expected checksum.
+            watch: is told of every block, and may end the transfer; by default there is a bar.
 
         Raises:
             DatasetError: missing, cut off at every attempt, or not of the given size and checksum.
         """
         if self.is_http:
-            return download(self.address(name), target, sha256, size, use_mirror=False)
+            advance, stop = (None, None) if watch is None else (watch.advance, watch.stop)
+            return download(self.address(name), target, sha256, size, use_mirror=False, advance=advance, stop=stop)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
         with self._named(name):
             if self.local is not None:
                 shutil.copyfile(self.local / name, part)
             else:
-                self._copy_blocks(name, part)
+                self._copy_blocks(name, part, watch)
         found = part.stat().st_size
         if size is not None and found != size:
             part.unlink()
@@ -155,12 +182,16 @@ class Storage:
         os.replace(part, target)
         return target
 
-    def _copy_blocks(self, name: str, part: Path) -> None:
+    def _copy_blocks(self, name: str, part: Path, watch: Watch | None) -> None:
         fs, path = self._fs(), self._path(name)
         total = int(fs.size(path))
         with part.open("wb") as stream:
             while (start := stream.tell()) < total:
+                if watch is not None and watch.stop.is_set():
+                    raise DatasetError(f"{self.address(name)}: the transfer was stopped; run again")
                 stream.write(_block(fs, path, start, min(start + BLOCK_BYTES, total)))
+                if watch is not None:
+                    watch.advance(stream.tell() - start)
 
     def _fs(self) -> Any:
         return url_to_fs(self.url)[0]
@@ -186,7 +217,12 @@ class Storage:
         except ImportError as error:
             library = error.name or str(error)
             raise DatasetError(f"{self.url}: this kind of address needs a library; pip install it: {library}") from None
-        except (OSError, ValueError) as error:
+        except MoerecError:
+            raise
+        except Exception as error:
+            # Each store has a library with errors of its own; on a disk there are only those of the system.
+            if self.local is not None and not isinstance(error, OSError):
+                raise
             said = " ".join(str(error).split()) or type(error).__name__
             raise DatasetError(f"{self.address(name)}: cannot be read or written ({said})") from None
 

@@ -122,6 +122,7 @@ def read_image(
         raise BrokenImageError("damaged image") from None
 
 
+<<<<<<< HEAD
 def _plain_colours(opened: Image) -> Image:
     """RGB, turned as the camera says, on white."""
     from PIL import Image, ImageOps
@@ -154,6 +155,20 @@ def centre_crop(image: Image, short_side: int, crop: int) -> Image:
         (top + crop) * image.height / size[1],
     )
     return image.resize((crop, crop), Pillow.Resampling.BICUBIC, box=box)
+=======
+def open_jpeg(content: bytes) -> Image:
+    """A JPEG file, not yet decoded; for those that are known to be of a reasonable size.
+
+    Raises:
+        OSError: it is none.
+        MissingExtraError: pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingExtraError("pillow", "encoders", "reading images") from None
+    return Image.open(io.BytesIO(content), formats=("JPEG",))
+>>>>>>> shards
 
 
 def image_problem(content: bytes) -> str | None:

@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -161,6 +162,23 @@ def test_a_remote_set_is_read_through_a_small_cache(remote: str, written: Path, 
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_the_next_shards_are_fetched_meanwhile(remote: str, written: Path, tmp_path: Path) -> None:
+    reader = ShardReader(remote, cache_folder=tmp_path, ahead=2)
+    assert reader.cache is not None
+    files = [entry.shard for entry in reader.index.shards]
+    reading = reader.examples(reader.order(None, window=4).epoch(0))
+    for number in (0, 3):
+        while next(reading) != example(number * SIZE):
+            pass
+        deadline = time.monotonic() + 20
+        while not reader.cache.holds(files[number + 2]) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.05)
+        assert [reader.cache.holds(file) for file in files] == [at <= number + 2 for at in range(len(files))]
+    reading.close()  # type: ignore[attr-defined]
+    assert not reader.cache.holds(files[6]), "the thread ends with the reading"
+
+
 def test_what_was_not_used_for_longest_goes_first(remote: str, written: Path, tmp_path: Path) -> None:
     index = ShardReader(str(written)).index
     files = [entry.shard for entry in index.shards]
@@ -172,6 +190,18 @@ def test_what_was_not_used_for_longest_goes_first(remote: str, written: Path, tm
     assert [cache.holds(file) for file in (*files[:3], files[-1])] == [True, False, True, True]
     with pytest.raises(DatasetError, match="make the cache larger"):
         FileCache(tmp_path, 5000).get(storage, StoredFile("x.tar", 5000, "0" * 64))
+
+
+def test_what_killed_processes_left_takes_no_room_for_good(remote: str, written: Path, tmp_path: Path) -> None:
+    file = ShardReader(str(written)).index.shards[0].shard
+    room = file.size + 2048
+    (tmp_path / f"{'a' * 64}.tar.part").write_bytes(bytes(room - 100))
+    for claim in range(64):
+        (tmp_path / f"claim-{claim:02d}").write_text(f"{room} {'b' * 64}.tar.part")
+    cache = FileCache(tmp_path, room)
+    path = cache.get(Storage(remote), file)
+    assert path.read_bytes() == (written / file.name).read_bytes()
+    assert cache.used() == file.size
 
 
 def test_a_cache_too_small_for_a_window_is_refused(remote: str, written: Path, tmp_path: Path) -> None:
@@ -210,7 +240,7 @@ def test_processes_share_a_cache(server: Server, written: Path, tmp_path: Path) 
 def test_a_connection_that_breaks_goes_on_where_it_was(
     server: Server, written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download_module._Source, "sleep", lambda source, seconds: source.check())
     cut = shard_name(2)
     server.cuts = {cut: [0.4, 0.5], "index.json": [0.1], "shard-000005.json": [0.9]}
     reader = ShardReader(server.url, cache_folder=tmp_path)

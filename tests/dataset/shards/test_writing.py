@@ -141,6 +141,20 @@ def test_a_cut_shard_is_written_again(tmp_path: Path, contents: Callable[[Path],
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("half", ["shard-000002.json", INDEX_FILE])
+def test_a_store_that_leaves_half_a_file_is_written_to_again(tmp_path: Path, half: str) -> None:
+    url = f"memory://{tmp_path.name}-{half}"
+    write(url)
+    storage = Storage(url)
+    whole = {name: storage.read(name) for name in storage.names()}
+    if half != INDEX_FILE:
+        storage.remove(INDEX_FILE)
+    storage.write(half, whole[half][:40])
+    storage.write(STARTED_FILE, b'{"examples_per_shard": 16}')
+    write(url)
+    assert {name: storage.read(name) for name in storage.names()} == whole
+
+
 def test_shards_of_other_inputs_are_not_continued(tmp_path: Path) -> None:
     write(tmp_path, inputs={"seed": 1})
     with pytest.raises(DatasetError, match="other inputs"):
@@ -204,6 +218,17 @@ def test_what_cannot_be_written_is_refused_in_one_line(
     said = refusal(write_shards, str(tmp_path), lambda start: [example(1), wrong])
     assert re.search(words, said), said
     assert not list(tmp_path.glob("shard-*"))
+
+
+def test_an_error_of_the_one_who_makes_examples_comes_out_as_it_is(tmp_path: Path) -> None:
+    def failing(start: int) -> Any:
+        yield example(0)
+        raise ValueError("a mistake of mine")
+
+    for url in (str(tmp_path), f"memory://{tmp_path.name}-failing"):
+        with pytest.raises(ValueError, match="a mistake of mine"):
+            write_shards(url, failing)
+        assert Storage(url).names() == [STARTED_FILE]
 
 
 def test_keys_are_unique(tmp_path: Path, refusal: Callable[..., str]) -> None:

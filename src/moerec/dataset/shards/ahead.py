@@ -21,6 +21,7 @@ class FetchAhead:
         self._shards, self._fetch, self._ahead = shards, fetch, ahead
         self._waiting: list[int] = []
         """Fetched, or being fetched, and not in use yet."""
+        self._used: set[int] = set()
         self._changed = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -30,7 +31,10 @@ class FetchAhead:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="moerec-shards", daemon=True)
             self._thread.start()
+        if shard in self._used:
+            return
         with self._changed:
+            self._used.add(shard)
             if shard in self._waiting:
                 del self._waiting[: self._waiting.index(shard) + 1]
                 self._changed.notify_all()
@@ -47,6 +51,8 @@ class FetchAhead:
                 self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._ahead)
                 if self._closed:
                     return
+                if shard in self._used:
+                    continue
                 self._waiting.append(shard)
             try:
                 self._fetch(shard)

@@ -93,7 +93,7 @@ def example_of(key: str, members: Mapping[str, memoryview]) -> ShardExample:
     picture: bytes | Bytes | None = None
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        record = json.loads(bytes(members[RECORD]))
+        record = json.loads(str(members[RECORD], "utf-8"))
         for ending, content in members.items():
             if ending == JPEG:
                 picture = bytes(content)

@@ -154,7 +154,7 @@ class ShardIndex:
 
 def hash_of(key: str) -> int:
     """64 bits that stand for a key in `keys.npy`."""
-    return int.from_bytes(hashlib.blake2b(key.encode("ascii"), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest(), "little")
 
 
 def key_table(keys: Iterable[Sequence[str]]) -> NDArray[np.uint64]:

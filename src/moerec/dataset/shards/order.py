@@ -106,12 +106,15 @@ class EpochOrder:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     def shards_from(self, place: int) -> Iterator[int]:
-        """The shards that are needed from a place on, in the order of their windows, each once a window."""
-        size = self.order.window
+        """The shards that are needed from a place on, in the order of their windows, each once."""
+        size, told = self.order.window, set[int]()
         for window in range(place // size, -(-len(self) // size)):
             line = self._line(window)
             places = np.searchsorted(self._starts, line, side="right") - 1
-            yield from (int(shard) for shard in self.shards[_distinct(places)])
+            for shard in self.shards[_distinct(places)].tolist():
+                if shard not in told:
+                    told.add(shard)
+                    yield shard
 
     @cached_property
     def _starts(self) -> Ints:

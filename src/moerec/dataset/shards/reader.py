@@ -94,12 +94,19 @@ class ShardReader:
         """
         if not 0 <= number < len(self):
             raise IndexError(f"there is no example {number} of {len(self)}")
-        shard = int(np.searchsorted(self.index.starts, number, side="right")) - 1
-        return self._shard(shard).example(number - int(self.index.starts[shard]))
+        return next(self._at(np.array([number])))
 
     def read(self, numbers: Iterable[int] | NDArray[np.int64]) -> list[ShardExample]:
-        """Several examples, in the order given."""
-        return [self[int(number)] for number in numbers]
+        """Several examples, in the order given.
+
+        Raises:
+            IndexError: one of them is not there.
+            DatasetError: a shard is missing or damaged.
+        """
+        asked = np.fromiter(numbers, dtype=np.int64)
+        if len(asked) and not (asked.min() >= 0 and asked.max() < len(self)):
+            raise IndexError(f"there are only {len(self)} examples")
+        return list(self._at(asked))
 
     def find(self, key: str) -> int | None:
         """The number of an example by its key, or None; looked up in a sorted table, of which little is read."""
@@ -109,10 +116,9 @@ class ShardReader:
         wanted = np.uint64(hash_of(key))
         place = int(np.searchsorted(hashes, wanted))
         while place < len(hashes) and hashes[place] == wanted:
-            number = int(numbers[place])
-            shard = int(np.searchsorted(self.index.starts, number, side="right")) - 1
-            if self._shard(shard).offsets.keys[number - int(self.index.starts[shard])] == key:
-                return number
+            ((shard, row),) = self._places(numbers[place : place + 1].astype(np.int64))
+            if self._shard(shard).offsets.keys[row] == key:
+                return int(numbers[place])
             place += 1
         return None
 
@@ -188,10 +194,7 @@ class ShardReader:
 
     def read_ahead(self, order: EpochOrder, fetching: FetchAhead, start: int, stop: int) -> Iterator[ShardExample]:
         """The examples of some places, while the next shards are fetched."""
-        for number in order.numbers(start, stop):
-            if self.cache is not None:
-                fetching.used(int(np.searchsorted(self.index.starts, number, side="right")) - 1)
-            yield self[int(number)]
+        return self._at(order.numbers(start, stop), fetching)
 
     def verify(self) -> None:
         """Read everything and compare checksums.
@@ -207,6 +210,17 @@ class ShardReader:
         """Let go of all files; they are opened again when they are needed."""
         self._open.clear()
         self._table = None
+
+    def _at(self, numbers: NDArray[np.int64], fetching: FetchAhead | None = None) -> Iterator[ShardExample]:
+        for shard, row in self._places(numbers):
+            if self.cache is not None and fetching is not None:
+                fetching.used(shard)
+            yield self._shard(shard).example(row)
+
+    def _places(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Shard, and row in the shard, of each example."""
+        shards = np.searchsorted(self.index.starts, numbers, side="right") - 1
+        return zip(shards.tolist(), (numbers - self.index.starts[shards]).tolist(), strict=True)
 
     def _shard(self, shard: int) -> _OpenShard:
         found = self._open.get(shard)

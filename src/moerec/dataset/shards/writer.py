@@ -79,8 +79,8 @@ def start_set(storage: Storage, inputs: Mapping[str, Any]) -> ShardIndex | None:
         DatasetError: it holds a set of other inputs, or one that another release began.
     """
     plain = json.loads(json.dumps(inputs, sort_keys=True))
-    if storage.size(INDEX_FILE) is not None:
-        index = ShardIndex.read(storage)
+    index = _index_there(storage)
+    if index is not None:
         if index.inputs != plain:
             raise DatasetError(f"{storage.url}: shards of other inputs are there; remove them or choose another folder")
         return index
@@ -94,6 +94,17 @@ def start_set(storage: Storage, inputs: Mapping[str, Any]) -> ShardIndex | None:
         raise DatasetError(f"{storage.url}: shards of unknown origin are there; remove them or choose another folder")
     storage.write(STARTED_FILE, json.dumps(plain, sort_keys=True).encode("utf-8"))
     return None
+
+
+def _index_there(storage: Storage) -> ShardIndex | None:
+    if storage.size(INDEX_FILE) is None:
+        return None
+    try:
+        return ShardIndex.read(storage)
+    except DatasetError:
+        if storage.size(STARTED_FILE) is None:
+            raise
+        return None  # not every store writes all or nothing, and this one was cut off
 
 
 def write_shard(storage: Storage, number: int, examples: Iterable[ShardExample]) -> ShardOffsets:
@@ -132,7 +143,11 @@ def finished_shard(storage: Storage, number: int) -> ShardOffsets | None:
     name = shard_name(number)
     if storage.size(offsets_name(name)) is None:
         return None
-    offsets = ShardOffsets.from_bytes(storage.read(offsets_name(name)), storage.address(offsets_name(name)))
+    content = storage.read(offsets_name(name))
+    try:
+        offsets = ShardOffsets.from_bytes(content, storage.address(offsets_name(name)))
+    except DatasetError:
+        return None
     return offsets if storage.size(name) == offsets.shard.size else None
 
 

@@ -111,8 +111,8 @@ def _folder(year: int, category: str, path: str | None) -> Path:
     if mirror is None or not folder.is_dir():
         where = f"{MIRROR_VARIABLE} is not set" if mirror is None else f"{folder} is no folder"
         raise DatasetError(
-            f"Amazon reviews {year}: {where}; get {_wanted(year, category)} from the publisher and set "
-            f"`dataset.path` to their folder, or {MIRROR_VARIABLE} to the folder above amazon-{year}/"
+            f"Amazon reviews {year}: {where}; write `download: true`, or get {_wanted(year, category)} "
+            f"and set `dataset.path` to their folder, or {MIRROR_VARIABLE} to the folder above amazon-{year}/"
         )
     return folder
 
