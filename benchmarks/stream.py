@@ -4,9 +4,9 @@
 
 The store begins with the users of prepared examples of 1x and of 10x as many reviews: by ten times as many users, or by
 the same users. Then micro-batches of the same number of new reviews arrive in both stores in turns. What is measured:
-seconds of a micro-batch (everything is flushed to disk) and of the processor, rows read from the store, steps of SQLite's machine. Beside
-it, how long it takes to make all examples of the prepared reviews anew in memory, which a full re-run would do after
-reading and sorting them.
+seconds of a micro-batch (everything is flushed to disk), seconds of the processor, rows read from the store, steps of
+SQLite's machine. Beside it, how long it takes to make all examples of the prepared reviews anew in memory, which a full
+re-run would do after reading and sorting them.
 """
 
 from __future__ import annotations

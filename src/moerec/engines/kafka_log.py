@@ -193,7 +193,7 @@ class KafkaLog:
                 f"kafka: {partition}: what follows the kept position was deleted before it was read; raise the topic's "
                 "retention, and start anew in another state folder and another output folder"
             )
-        elif not error.retriable():
+        elif not error.retriable() and error.code() != codes._MAX_POLL_EXCEEDED:  # of that, a rebalance comes
             raise DatasetError(f"kafka: {self.name}: {error.str()}; mend it and start again")
 
     def _partition(self, number: int) -> str:

@@ -32,6 +32,7 @@ class StreamParts:
         self.folder = folder
         for kind in KINDS:
             (folder / kind).mkdir(parents=True, exist_ok=True)
+        _flush_folder(folder)
 
     def recover(self, last: int) -> None:
         """After a crash: show the parts up to the last micro-batch that is kept, remove those of later ones.
