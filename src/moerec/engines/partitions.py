@@ -92,7 +92,7 @@ class CleanPartition:
 
     def _write(self, kind: str, frame: pl.DataFrame) -> None:
         with atomic_file(self.folder / kind / part_name(self.number)) as path:
-            frame.write_parquet(path, compression="lz4", statistics=False)
+            frame.write_parquet(path, compression="zstd", compression_level=1, statistics=False)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class ExamplePartition:
         events = pl.read_parquet(self.folder / EVENTS / part_name(self.number), columns=["key", *EVENT_SCHEMA])
         examples = make_examples(events, _state(self.state), self.config, self.seed)
         with atomic_file(self.folder / EXAMPLES / part_name(self.number)) as path:
-            examples.write_parquet(path, compression="lz4", statistics=False)
+            examples.write_parquet(path, compression="zstd", compression_level=1, statistics=False)
         counts = examples.group_by("part", "negative").len().iter_rows()
         return {"counts": sorted([Part(part).name.lower(), int(negative), rows] for part, negative, rows in counts)}
 

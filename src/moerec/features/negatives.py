@@ -153,7 +153,12 @@ def draw_items(supply: Supply, config: NegativesConfig, log: Log, rows: Ints, ke
     every = np.ones(len(log.users), np.bool_)
     num_users = int(log.users.max(initial=-1)) + 1
     in_train = log.train[rows]  # [P]
-    for chosen, counted in ((in_train, log.train if config.exclude == "train" else every), (~in_train, every)):
+    rules = (
+        [(in_train, log.train), (~in_train, every)]
+        if config.exclude == "train"
+        else [(np.ones(len(rows), np.bool_), every)]
+    )
+    for chosen, counted in rules:
         if chosen.any():
             met = _Met.of(log.users[counted], log.items[counted], supply, num_users)
             at = rows[chosen]
