@@ -106,7 +106,7 @@ def write_part(out: Path, number: int) -> None:
     frame = pl.DataFrame({"user_id": [f"u{k}" for k in users], "item_id": [f"i{k}" for k in items], "good": good})
     parts = StreamParts(out)
     parts.write(number, {"examples": frame})
-    parts.show(number, ["examples"])
+    parts.show(number)
 
 
 def trained(folder: Path, draw: random.Random | None) -> Training:

@@ -77,7 +77,7 @@ class Stream:
             logger.info("%s: another process has taken these records; reading on from what is kept", self.log.name)
             self.log.rewind()
             return Counter()
-        self.parts.show(number, folded.tables)
+        self.parts.show(number)
         self.log.kept(polled.after)
         return counts
 
