@@ -41,9 +41,10 @@ class NegativesConfig(Config):
     """For popularity: an item has the weight (events + smoothing) ** power."""
     smoothing: float = Field(default=1.0, ge=0)
     """For popularity: events that every item that exists by then has on top; with 0 an item needs an earlier event."""
-    exclude: Literal["train", "ever"] = "train"
+    exclude: Literal["train", "ever", "past"] = "train"
     """For train rows: train: items that the user meets in the train split; ever: at any time, which tells of the test
-    part. Valid and test rows never get an item that the user meets at any time."""
+    part. Valid and test rows never get an item that the user meets at any time. For all rows: past: the row's own item
+    and what the user met strictly before it, which is all that a stream can know."""
 
     def fit(self, items: Ints, times: Ints, num_indices: int) -> Supply:
         """What can be drawn at each moment.
@@ -62,9 +63,9 @@ class NegativesConfig(Config):
         how = "uniformly"
         if self.sampling == "popularity":
             how = f"by (earlier train events + {self.smoothing:g}) ** {self.power:g}"
-        train = "" if self.exclude == "ever" else " (train rows: not in the train split)"
+        met = {"ever": "never met", "train": "never met (train rows: not in the train split)", "past": "had not met"}
         return (
-            f"{self.count} items for each positive that its user never met{train}, at the time of the positive, "
+            f"{self.count} items for each positive that its user {met[self.exclude]}, at the time of the positive, "
             f"drawn {how} from the items with a train event by then"
         )
 
@@ -153,17 +154,32 @@ def draw_items(supply: Supply, config: NegativesConfig, log: Log, rows: Ints, ke
     every = np.ones(len(log.users), np.bool_)
     num_users = int(log.users.max(initial=-1)) + 1
     in_train = log.train[rows]  # [P]
-    rules = (
-        [(in_train, log.train), (~in_train, every)]
-        if config.exclude == "train"
-        else [(np.ones(len(rows), np.bool_), every)]
-    )
+    rules = [(np.ones(len(rows), np.bool_), every)]
+    if config.exclude == "train":
+        rules = [(in_train, log.train), (~in_train, every)]
     for chosen, counted in rules:
         if chosen.any():
-            met = _Met.of(log.users[counted], log.items[counted], supply, num_users)
+            times = log.times[counted] if config.exclude == "past" else None
+            met = _Met.of(log.users[counted], log.items[counted], times, supply, num_users)
             at = rows[chosen]
-            drawn[chosen] = _draw(supply, met, key[chosen], log.users[at], log.times[at], config.count)
+            asked = _Asked(log.users[at], log.items[at], log.times[at])
+            drawn[chosen] = _draw(supply, met, key[chosen], asked, config.count)
     return drawn
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The positives of a draw."""
+
+    users: Ints
+    """[P]"""
+    items: Ints
+    """[P]"""
+    times: Ints
+    """[P]"""
+
+    def __getitem__(self, rows: Ints) -> _Asked:
+        return _Asked(self.users[rows], self.items[rows], self.times[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,66 +188,95 @@ class _Met:
 
     num_indices: int
     keys: Ints  # [D] sorted: user * I + item
+    since: Ints | None  # [D] the first time that the user met the item; None if a pair counts at all times
     timelines: Timelines
-    """By user: when each of the items could first be drawn."""
+    """By user: when each of the items could first be drawn, and was met, if that counts."""
+    open: NDArray[np.int64]
+    """[I] the first time at which each item can be drawn."""
 
     @classmethod
-    def of(cls, users: Ints, items: Ints, supply: Supply, num_users: int) -> _Met:
+    def of(cls, users: Ints, items: Ints, times: Ints | None, supply: Supply, num_users: int) -> _Met:
+        """The pairs of some events; with times, each from its first event on."""
         drawable = supply.place[items] < len(supply.items)
-        keys = np.sort(users[drawable] * supply.num_indices + items[drawable])
-        keys = keys[np.concatenate([np.ones(min(1, len(keys)), np.bool_), keys[1:] != keys[:-1]])]
+        pairs = users[drawable] * supply.num_indices + items[drawable]
+        if times is None:
+            keys, since = np.sort(pairs), None
+            keys = keys[np.concatenate([np.ones(min(1, len(keys)), np.bool_), keys[1:] != keys[:-1]])]
+        else:
+            order = np.lexsort((times[drawable], pairs))
+            keys, first = np.unique(pairs[order], return_index=True)
+            since = times[drawable][order][first]
         owners, met = np.divmod(keys, supply.num_indices)
-        first = supply.first[supply.place[met]]
+        # An item that cannot be drawn before it was reviewed once is there from the next millisecond on.
+        open_from = np.full(supply.num_indices, np.iinfo(np.int64).max)
+        open_from[supply.items] = supply.first + (supply.existence == 0)
+        blocked = open_from[met] if since is None else np.maximum(open_from[met], since + 1)
         offsets = prefix_sums(np.bincount(owners, minlength=num_users))
-        return cls(supply.num_indices, keys, Timelines.of(first[np.lexsort((first, owners))], offsets))
+        timelines = Timelines.of(blocked[np.lexsort((blocked, owners))], offsets)
+        return cls(supply.num_indices, keys, since, timelines, open_from)
 
-    def contains(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
-        """Whether each user meets each item, [A]."""
-        wanted = users * self.num_indices + items
+    def contains(self, asked: _Asked, items: Ints) -> NDArray[np.bool_]:
+        """Whether each item must not be drawn for each positive, [A]."""
         if len(self.keys) == 0:
-            return np.zeros(len(wanted), np.bool_)
+            return items == asked.items
+        wanted = asked.users * self.num_indices + items
         places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
         found: NDArray[np.bool_] = self.keys[places] == wanted
+        if self.since is None:
+            return found
+        return (found & (self.since[places] < asked.times)) | (items == asked.items)
+
+    def blocked(self, asked: _Asked) -> Ints:
+        """How many items that could be drawn by then must not be, [P]."""
+        count = self.timelines.before(asked.users, asked.times + 1) - self.timelines.offsets[asked.users]
+        if self.since is None:
+            return count
+        # Its own item is blocked too, and among the others only if it was met before.
+        own = (self.open[asked.items] <= asked.times) & ~self._met_before(asked)
+        return count + own
+
+    def _met_before(self, asked: _Asked) -> NDArray[np.bool_]:
+        assert self.since is not None
+        if len(self.keys) == 0:
+            return np.zeros(len(asked.items), np.bool_)
+        wanted = asked.users * self.num_indices + asked.items
+        places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        found: NDArray[np.bool_] = (self.keys[places] == wanted) & (self.since[places] < asked.times)
         return found
 
-    def existing(self, users: Ints, times: Ints, *, or_equal: bool) -> Ints:
-        """How many of each user's items have their first train event before (or at) a time, [P]."""
-        return self.timelines.before(users, times + or_equal) - self.timelines.offsets[users]
 
-
-def _draw(supply: Supply, met: _Met, key: Words, users: Ints, times: Ints, count: int) -> Ints:
+def _draw(supply: Supply, met: _Met, key: Words, asked: _Asked, count: int) -> Ints:
     """Items [P, K] for each positive, -1 where there are no more; each is the next acceptable of its own stream."""
-    existing = supply.existing(times)  # [P]
-    available = existing - met.existing(users, times, or_equal=supply.existence > 0)
-    wanted = np.minimum(available, count)
-    drawn = np.full((len(users), count), -1, np.int64)  # [P, K]
-    have = np.zeros(len(users), np.int64)
+    existing = supply.existing(asked.times)  # [P]
+    wanted = np.minimum(existing - met.blocked(asked), count)
+    drawn = np.full((len(existing), count), -1, np.int64)  # [P, K]
+    have = np.zeros(len(existing), np.int64)
     left = np.flatnonzero(wanted > 0)
     for number in range(count + _EXTRA_ROUNDS):
         if len(left) == 0:
             break
-        picked = supply.pick(share(stream(key[left], number)), times[left], existing[left])  # [A]
-        good = ~met.contains(users[left], picked) & ~(drawn[left] == picked[:, None]).any(1)
+        picked = supply.pick(share(stream(key[left], number)), asked.times[left], existing[left])  # [A]
+        good = ~met.contains(asked[left], picked) & ~(drawn[left] == picked[:, None]).any(1)
         accepted = left[good]
         drawn[accepted, have[accepted]] = picked[good]
         have[accepted] += 1
         left = left[have[left] < wanted[left]]
     for row in left.tolist():
         kept, lacking = have[row], wanted[row] - have[row]
-        items = _draw_from_rest(supply, met, key[row : row + 1], int(users[row]), int(times[row]), int(existing[row]))
+        items = _draw_from_rest(supply, met, key[row : row + 1], asked[np.full(1, row)], int(existing[row]))
         items = items[~np.isin(items, drawn[row, :kept])]
         drawn[row, kept : kept + lacking] = items[:lacking]
     return drawn
 
 
-def _draw_from_rest(supply: Supply, met: _Met, key: Words, user: int, time: int, existing: int) -> Ints:
-    """The items that a user never met, in the order of a weighted draw without replacement.
+def _draw_from_rest(supply: Supply, met: _Met, key: Words, asked: _Asked, existing: int) -> Ints:
+    """The items that a user may get, in the order of a weighted draw without replacement.
 
     Exponential times with the weights as rates; the first to ring come first (Efraimidis and Spirakis, 2006).
     """
     items = supply.items[:existing]
-    rates = supply.weights(time, existing)
-    free = ~met.contains(np.full(existing, user), items) & (rates > 0)
+    rates = supply.weights(int(asked.times[0]), existing)
+    free = ~met.contains(asked[np.zeros(existing, np.int64)], items) & (rates > 0)
     items, rates = items[free], rates[free]
     shares = share(keys_of(key, items))
     return items[np.lexsort((items, -np.log1p(-shares) / rates))]

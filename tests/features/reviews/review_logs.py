@@ -49,7 +49,7 @@ configs = st.builds(
         sampling=st.sampled_from(["uniform", "popularity"]),
         power=st.sampled_from([0.5, 1.0]),
         smoothing=st.sampled_from([0.0, 1.0]),
-        exclude=st.sampled_from(["train", "ever"]),
+        exclude=st.sampled_from(["train", "ever", "past"]),
     ),
 )
 

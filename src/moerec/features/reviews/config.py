@@ -21,9 +21,10 @@ class ReviewNegativesConfig(NegativesConfig):
 
     count: int = Field(default=5, ge=1)
     """Negatives of each positive."""
-    exclude: Literal["train", "ever"] = "ever"
-    """For train rows: train: items that the user meets in the train split; ever: at any time. Valid and test rows never
-    get an item that the user meets at any time."""
+    exclude: Literal["train", "ever", "past"] = "ever"
+    """For train rows: train: items that the user reviews in the train part; ever: at any time. Valid and test rows
+    never get an item that the user reviews at any time. For all rows: past: the row's own item and what the user
+    reviewed strictly before, which is all that a stream can know."""
 
 
 class ReviewExamplesConfig(Config):
