@@ -92,7 +92,7 @@ def test_the_kept_positions_count_and_not_those_in_kafka(brokers):
     while not records:
         records = log.poll(15, 10).records
     for record in records:
-        kept[record.partition] = Position(record.offset + 1)
+        kept[record.partition] = Position(record.offset + 1, log._cluster)
     log.kept({f"kept-{number}": Position(1000) for number in range(PARTITIONS)})
     log.close()
     log = KafkaLog(config, kept.get)
@@ -148,9 +148,12 @@ def test_members_that_come_and_go_read_each_message_once(brokers):
 @pytest.mark.slow
 def test_messages_that_kafka_deleted_are_an_error(brokers):
     produce(brokers, "short", 0, 5)
-    log = KafkaLog(
-        KafkaConfig(brokers=brokers, topic="short", group="short", client=QUICK), lambda name: Position(1000)
-    )
+    config = KafkaConfig(brokers=brokers, topic="short", group="short", client=QUICK)
+    with pytest.raises(DatasetError, match="is another cluster than the one that was read"):
+        KafkaLog(config, lambda name: Position(1000, "another"))
+    cluster = confluent_kafka.Producer({"bootstrap.servers": brokers}).list_topics(timeout=5).cluster_id
+    assert cluster
+    log = KafkaLog(config, lambda name: Position(1000, cluster))
     with pytest.raises(DatasetError, match=r"short-\d: what follows the kept position was deleted") as error:
         drain(log, {})
     assert "\n" not in str(error.value)

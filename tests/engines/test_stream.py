@@ -15,7 +15,7 @@ from moerec.engines import stream as stream_engine
 from moerec.engines import stream_negatives, stream_parts, stream_store
 from moerec.engines.stream_reviews import LATE
 from moerec.engines.stream_store import StreamStore
-from moerec.errors import ConfigError
+from moerec.errors import ConfigError, DatasetError
 from moerec.features.feature import Catalogue
 from moerec.features.reviews import ReviewExamplesConfig, ReviewNegativesConfig, make_examples, review_key
 from moerec.features.user_statistics import UserStatisticsConfig
@@ -221,6 +221,18 @@ def test_further_features_are_those_of_the_batch(tmp_path):
     assert_frame_equal(made.select(expected.columns), expected)
     run(tmp_path / "without", log, rules_of(events), known)
     assert_frame_equal(made.drop(expected.columns), output(tmp_path / "without", "examples"))
+
+
+def test_a_log_that_falls_silent_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    """As a topic whose brokers have gone: no records, and no end."""
+    log, known = reviews(9, 20), products()
+    write_log(tmp_path / "log", [line(review) for review in log])
+    stream = open_stream(tmp_path, rules_of(events_of(log, known)), known)
+    monkeypatch.setattr(stream_engine, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(stream.log, "at_end", lambda: False)
+    with pytest.raises(DatasetError, match="neither records nor an end"):
+        stream.run(once=True)
+    assert stream.summary()["reviews"] == len(log)
 
 
 def test_a_state_of_other_rules_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -143,6 +144,38 @@ def test_mistakes_are_one_line(moerec, tmp_path, arguments, message):
     assert out == ""
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_command_follows_files_and_survives_kill_9(moerec, folder, tmp_path):
+    """Lines arrive in pieces while it runs; each process is killed when it has told of some of them."""
+    (tmp_path / "log").mkdir()
+    lines = (folder / "log/reviews.jsonl").read_bytes().splitlines(keepends=True)
+    where = ["--prepared", folder / "all", "--state", tmp_path / "state", "--out", tmp_path / "out", "--replay"]
+    command = [
+        sys.executable,
+        "-m",
+        "moerec.cli",
+        "stream",
+        tmp_path / "log",
+        *where,
+        "--batch-records",
+        "25",
+        "--json",
+    ]
+    for first in range(0, len(lines), 150):
+        child = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+        with (tmp_path / "log/a.jsonl").open("ab") as stream:
+            stream.writelines(lines[first : first + 150])
+        assert child.stdout is not None
+        told = json.loads(child.stdout.readline())
+        assert 0 < told["records"] <= 25
+        child.kill()
+        child.communicate()
+    status, out, _ = moerec(tmp_path / "log", *where, "--once", "--json")
+    assert status == 0
+    assert json.loads(out)["records"] == len(lines)
+    assert_frame_equal(output(tmp_path, "examples").filter(negative=0).sort("key"), positives(folder / "all"))
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from moerec.errors import DatasetError
 BLOCK_BYTES = 1 << 18
 MARK_BYTES = 256
 """How many bytes before a position are remembered by their checksum: a review, with user and time, is about as long."""
-PATTERNS = ("*.jsonl", "*.json")
+ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+"""The compressed ones are refused, and not passed over in silence."""
 CHECK_SECONDS = 0.2
 """How often a waiting poll looks again."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -102,8 +103,8 @@ class FileLog:
         return Polled(records, before, after)
 
     def _files(self) -> list[tuple[str, Path]]:
-        paths = {path for pattern in (*PATTERNS, *(f"{each}.gz" for each in PATTERNS)) for path in self._found(pattern)}
-        files = {path.relative_to(self._folder).as_posix(): path for path in paths}
+        found = (path for path in self._folder.rglob("*.json*") if path.name.endswith(ENDINGS) and path.is_file())
+        files = {path.relative_to(self._folder).as_posix(): path for path in found if not path.name.startswith(".")}
         for partition in files:
             if partition not in self._known:
                 self._known[partition] = self._positions(partition)
@@ -111,9 +112,6 @@ class FileLog:
             if partition not in files:
                 raise DatasetError(f"{self._folder / partition}: the file went away before it was read; {_MEND}")
         return sorted(files.items())
-
-    def _found(self, pattern: str) -> list[Path]:
-        return [path for path in self._folder.rglob(pattern) if path.is_file() and not path.name.startswith(".")]
 
 
 _MEND = "the files of a log only grow: bring back the old content, and write new events into a file of another name"

@@ -82,6 +82,7 @@ class KafkaLog:
         """Per partition that is assigned: the position after what was polled."""
         self._ended: set[str] = set()
         self._joined = self._at_end = False
+        self._cluster = ""
         self._consumer = self._connected() if consumer is None else consumer
         self._consumer.subscribe([config.topic], on_assign=self._assigned, on_revoke=self._revoked)
 
@@ -136,17 +137,23 @@ class KafkaLog:
         except self._kafka.KafkaException as error:
             raise ConfigError(f"kafka: {error.args[0].str()}; see the settings of librdkafka") from None
         try:
-            found = consumer.list_topics(self._config.topic, timeout=CONNECT_SECONDS).topics[self._config.topic]
-            missing = found.error is not None or not found.partitions
+            cluster = consumer.list_topics(self._config.topic, timeout=CONNECT_SECONDS)
         except self._kafka.KafkaException as error:
             consumer.close()
             raise DatasetError(
                 f"kafka: no broker answers at {self._config.brokers} ({error.args[0].str()}); start one, or name others"
             ) from None
-        if missing:
-            consumer.close()
-            raise DatasetError(f"kafka: there is no topic '{self._config.topic}' at {self._config.brokers}; make it")
-        return consumer
+        found = cluster.topics[self._config.topic]
+        self._cluster = cluster.cluster_id or ""
+        kept = (self._positions(self._partition(number)) for number in found.partitions)
+        if found.error is not None or not found.partitions:
+            problem = f"there is no topic '{self._config.topic}' at {self._config.brokers}; make it"
+        elif any(position is not None and position.mark != self._cluster for position in kept):
+            problem = f"{self._config.brokers} is another cluster than the one that was read; name that one"
+        else:
+            return consumer
+        consumer.close()
+        raise DatasetError(f"kafka: {problem}")
 
     def _assigned(self, consumer: Any, places: list[Any]) -> None:
         self._joined = True
@@ -180,7 +187,7 @@ class KafkaLog:
             return None  # fetched before a rebalance, and once more after it
         before.setdefault(partition, at)
         self._ended.discard(partition)
-        self._read[partition] = Position(offset + 1)
+        self._read[partition] = Position(offset + 1, self._cluster)
         value = message.value()
         return Record(partition, offset, value or b"", EMPTY_VALUE if value is None else None)
 
@@ -193,7 +200,7 @@ class KafkaLog:
                 f"kafka: {partition}: what follows the kept position was deleted before it was read; raise the topic's "
                 "retention, and start anew in another state folder and another output folder"
             )
-        elif not error.retriable():
+        elif not error.retriable() and error.code() != codes._MAX_POLL_EXCEEDED:  # of that, a rebalance comes
             raise DatasetError(f"kafka: {self.name}: {error.str()}; mend it and start again")
 
     def _partition(self, number: int) -> str:

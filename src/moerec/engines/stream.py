@@ -8,6 +8,7 @@ under hidden names, and keeps states, positions and the number of the micro-batc
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -23,13 +24,15 @@ from moerec.engines.stream_parts import StreamParts
 from moerec.engines.stream_prepared import open_prepared
 from moerec.engines.stream_reviews import ReviewRules, fold, parse
 from moerec.engines.stream_store import PositionsMovedError, StreamStore
-from moerec.errors import ConfigError
+from moerec.errors import ConfigError, DatasetError
 
 logger = logging.getLogger(__name__)
 
 BATCH_RECORDS = 10_000
 WAIT_SECONDS, END_SECONDS = 1.0, 0.1
 """How long a poll waits for something new: while the log is followed, and when its end is looked for."""
+SILENCE_SECONDS = 60.0
+"""Without records for so long, the end of a log is no longer waited for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ class Stream:
             logger.info("%s: another process has taken these records; reading on from what is kept", self.log.name)
             self.log.rewind()
             return Counter()
-        self.parts.show(number, folded.tables)
+        self.parts.show(number)
         self.log.kept(polled.after)
         return counts
 
@@ -84,14 +87,24 @@ class Stream:
         Args:
             once: stop at the end of the log.
             each: is told what each micro-batch counted.
+
+        Raises:
+            DatasetError: as of `recover` and `step`; with `once` also if neither records nor the end come.
         """
         self.recover()
+        last = time.monotonic()
         while True:
             counts = self.step(END_SECONDS if once else WAIT_SECONDS)
             if counts is not None:
                 each(counts)
+                last = time.monotonic()
             elif once and self.log.at_end():
                 return
+            elif once and time.monotonic() - last > SILENCE_SECONDS:
+                raise DatasetError(
+                    f"{self.log.name}: neither records nor an end for {SILENCE_SECONDS:.0f} seconds; see that the "
+                    "brokers can be reached, then start again"
+                )
 
     def summary(self, counts: Mapping[str, int] | None = None) -> dict[str, Any]:
         """What has come of a micro-batch, or by default of the log so far, over all processes: plain data."""

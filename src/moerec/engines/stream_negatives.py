@@ -68,7 +68,7 @@ def with_negatives(
     picks = _first_picks(state.supply, keys, times, config.negatives.count + _MORE_PICKS)  # [P, M]
     names = state.items.gather(np.maximum(picks, 0).ravel()).to_numpy().reshape(picks.shape)
     met = [
-        _relevant(pasts[user], set(here), names[row], picks[row] >= 0, config.negatives.count)
+        _relevant(pasts[user], set(here), names[row][picks[row] >= 0].tolist(), config.negatives.count)
         for row, (user, here) in enumerate(zip(positives["user_id"].to_list(), met_here, strict=True))
     ]
     drawn = draw_items(
@@ -87,14 +87,19 @@ def _first_picks(supply: Supply, keys: Words, times: Ints, count: int) -> Ints:
     return picks
 
 
-def _relevant(past: Past, here: set[str], picks: NDArray[np.object_], exist: NDArray[np.bool_], count: int) -> set[str]:
+def _relevant(past: Past, here: set[str], picks: Sequence[str], count: int) -> set[str]:
     """Of the items that the user met, those that decide the draw: all, or those among the picks if these suffice."""
     if past.reviews <= FEW_REVIEWS:
         return here | past.met()
-    asked = set(picks[exist].tolist())
-    met = {item for item in asked if item in here or past.has_met(item)}
-    # With enough acceptable picks the draw ends among them, so nothing else matters.
-    return here | (met if len(asked - met) >= count else past.met())
+    met: set[str] = set()
+    free: set[str] = set()
+    for item in picks:
+        if item in here or item in met or item in free:
+            continue
+        (met if past.has_met(item) else free).add(item)
+        if len(free) == count:
+            return here | met  # the draw ends here, so nothing else matters
+    return here | past.met()
 
 
 def _log(positives: pl.DataFrame, met: Sequence[set[str]], state: ReviewState, config: ReviewExamplesConfig) -> Log:

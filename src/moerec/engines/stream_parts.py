@@ -7,9 +7,10 @@ parts that the store knows are renamed and the others removed. Whoever reads `ex
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class StreamParts:
         self.folder = folder
         for kind in KINDS:
             (folder / kind).mkdir(parents=True, exist_ok=True)
+        _flush_folder(folder)
 
     def recover(self, last: int) -> None:
         """After a crash: show the parts up to the last micro-batch that is kept, remove those of later ones.
@@ -50,7 +52,9 @@ class StreamParts:
                         path.unlink()
 
     def write(self, number: int, tables: Mapping[str, pl.DataFrame]) -> None:
-        """Write the tables of a micro-batch, by kind, hidden."""
+        """Write the tables of a micro-batch, by kind, hidden; what another process left of this number goes."""
+        for kind in KINDS:
+            self._hidden(kind, number).unlink(missing_ok=True)
         for kind, table in tables.items():
             path = self._hidden(kind, number)
             with path.open("wb") as stream:
@@ -59,15 +63,15 @@ class StreamParts:
                 os.fsync(stream.fileno())
             _flush_folder(path.parent)
 
-    def show(self, number: int, kinds: Iterable[str]) -> None:
-        """Give the parts of a micro-batch that is kept their names."""
-        for kind in sorted(kinds, key=KINDS.index):
-            hidden, target = self._hidden(kind, number), part_path(self.folder, kind, number)
-            try:
-                os.replace(hidden, target)
-            except FileNotFoundError:
-                if not target.is_file():  # another process that began just now has not done it either
-                    raise
+    def show(self, number: int) -> None:
+        """Give the parts of a micro-batch that is kept their names, and those of the one before it.
+
+        The process that kept the one before may have died in between; or it does the same at this moment.
+        """
+        for each in (number - 1, number):
+            for kind in KINDS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(self._hidden(kind, each), part_path(self.folder, kind, each))
 
     def _hidden(self, kind: str, number: int) -> Path:
         return self.folder / kind / f".part-{number:09d}.parquet.pending"

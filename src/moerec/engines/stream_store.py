@@ -69,13 +69,11 @@ class StreamStore:
         self._settings = json.loads(json.dumps(settings))
         self.connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
         try:
-            self.connection.execute("PRAGMA journal_mode = WAL")
-            self.connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
+            with self._told():
+                self.connection.execute("PRAGMA journal_mode = WAL")
+                self.connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
             with self._locked():
                 self._make_or_check(begin)
-        except sqlite3.DatabaseError as error:
-            self.connection.close()
-            raise DatasetError(f"{self.path}: {error}; choose another state folder, or bring back this file") from None
         except BaseException:
             self.connection.close()
             raise
@@ -140,7 +138,7 @@ class StreamStore:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the write lock, then commit or roll back."""
-        try:
+        with self._told():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -149,8 +147,16 @@ class StreamStore:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What SQLite cannot do, as an error of one line."""
+        try:
+            yield
         except sqlite3.OperationalError as error:
             raise DatasetError(f"{self.path}: {error}; free the disk or stop who holds it, then start again") from None
+        except sqlite3.DatabaseError as error:
+            raise DatasetError(f"{self.path}: {error}; choose another state folder, or bring back this file") from None
 
     def commit(self) -> None:
         """Make the open transaction durable."""
