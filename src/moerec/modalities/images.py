@@ -122,7 +122,6 @@ def read_image(
         raise BrokenImageError("damaged image") from None
 
 
-<<<<<<< HEAD
 def _plain_colours(opened: Image) -> Image:
     """RGB, turned as the camera says, on white."""
     from PIL import Image, ImageOps
@@ -155,7 +154,8 @@ def centre_crop(image: Image, short_side: int, crop: int) -> Image:
         (top + crop) * image.height / size[1],
     )
     return image.resize((crop, crop), Pillow.Resampling.BICUBIC, box=box)
-=======
+
+
 def open_jpeg(content: bytes) -> Image:
     """A JPEG file, not yet decoded; for those that are known to be of a reasonable size.
 
@@ -168,7 +168,6 @@ def open_jpeg(content: bytes) -> Image:
     except ImportError:
         raise MissingExtraError("pillow", "encoders", "reading images") from None
     return Image.open(io.BytesIO(content), formats=("JPEG",))
->>>>>>> shards
 
 
 def image_problem(content: bytes) -> str | None:

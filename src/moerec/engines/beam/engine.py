@@ -18,16 +18,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from moerec import __version__
-<<<<<<< HEAD
-from moerec.dataset.sources.amazon_files import CategoryFiles, FileNames, Metadata, choose_files, find_files, folders
-from moerec.dataset.sources.amazon_rows import Year
-from moerec.engines.engine import EngineConfig
-=======
-from moerec.config import Config
 from moerec.dataset.sources.amazon_files import CategoryFiles, FileNames, Metadata, choose_files, find_files, folders
 from moerec.dataset.sources.amazon_rows import Year
 from moerec.engines.beam.paths import delete, literal
->>>>>>> beam
+from moerec.engines.engine import EngineConfig
 from moerec.engines.manifest import MANIFEST, add_counts
 from moerec.errors import DatasetError, MissingExtraError
 from moerec.features.reviews import ReviewExamplesConfig
@@ -99,11 +93,7 @@ def find_addresses(
         MissingExtraError: apache-beam is not installed.
     """
     if path is None or "://" not in path:
-<<<<<<< HEAD
         return [file_names(found) for found in find_files(year, categories, path, core, metadata)]
-=======
-        return [_absolute(found) for found in find_files(year, categories, path, core, metadata)]
->>>>>>> beam
     _require_beam()
     from apache_beam.io.filesystems import FileSystems
 
@@ -116,17 +106,10 @@ def find_addresses(
     ]
 
 
-<<<<<<< HEAD
 def file_names(found: CategoryFiles) -> FileNames:
-    """The files of a category on this machine, by their names alone."""
-    products = None if found.products is None else str(found.products.path)
-    return FileNames(found.category, str(found.reviews.path), products)
-=======
-def _absolute(found: CategoryFiles) -> FileNames:
-    """Paths for workers, which may have another current folder."""
+    """The files of a category on this machine, by whole paths: workers may have another current folder."""
     products = None if found.products is None else str(found.products.path.resolve())
     return FileNames(found.category, str(found.reviews.path.resolve()), products)
->>>>>>> beam
 
 
 def run_beam(
