@@ -220,7 +220,9 @@ class _Source:
         if code in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.GONE):
             return NotThereError(said)
         credential = self.credential
-        if code not in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN) or credential is None:
+        if credential is None or not credential.belongs_to(self.url):
+            return DatasetError(said)
+        if code not in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
             return DatasetError(said)
         if credential.token:
             return DatasetError(f"{said}; the token in {credential.variable} may not read it, or is no longer valid")

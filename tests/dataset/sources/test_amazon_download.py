@@ -321,6 +321,9 @@ def test_a_refusal_names_the_token(hub: Server, monkeypatch: pytest.MonkeyPatch)
     said = refusal(config())
     assert re.search(r"the server answers 403 .*; the token in HF_TOKEN may not read it", said), said
     assert "hf_other" not in said
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
+    assert refusal(config(url=hub.url)).endswith("the server answers 401 Unauthorized"), "it is not the hub"
+    assert hub.asked[-1][2] is None
 
 
 def test_an_unknown_category_is_told(server: Server) -> None:
