@@ -21,7 +21,8 @@ from moerec.config import Config
 from moerec.modalities.encoders import Progress
 from moerec.modalities.fetch_cache import FetchCache, Outcome
 from moerec.modalities.hosts import Hosts
-from moerec.modalities.web import FetchError, Redirect, Start, WebClient, checked_url, host_of
+from moerec.modalities.http2 import Http2Client
+from moerec.modalities.web import AllowedAddresses, FetchError, Redirect, Start, WebClient, checked_url, host_of
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -54,6 +55,8 @@ class FetchConfig(Config):
     """No request is sent after so many seconds; addresses that are left wait for the next run."""
     maximum_bytes: int = Field(default=20 * 1024 * 1024, ge=1)
     """Larger files are refused."""
+    http2: bool = False
+    """Speak HTTP/2 with hosts that offer it (https alone), HTTP/1.1 with the others; needs the extra `http2`."""
     maximum_redirects: int = Field(default=5, ge=0)
     """Redirects followed for one address."""
     host_failures: int = Field(default=20, ge=1)
@@ -217,12 +220,13 @@ class _Run:
             config.longest_pause_seconds,
             config.host_failures,
         )
-        networks = [ip_network(network) for network in config.allow_networks]
+        allowed = AllowedAddresses(config.allow_private, [ip_network(network) for network in config.allow_networks])
+        client_type = Http2Client if config.http2 else WebClient
         # Decoding leaves Python's lock, so threads use all cores.
         self.pool = ThreadPoolExecutor(_cores(), "pictures")
         try:
             with FetchCache(self.folder) as self.cache:
-                async with WebClient(config.allow_private, networks) as self.client:
+                async with client_type(allowed) as self.client:
                     self.number = self.cache.begin_run()
                     async with asyncio.TaskGroup() as group:
                         for _ in range(config.workers * _LOOKAHEAD):
