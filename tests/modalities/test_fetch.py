@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -345,3 +347,15 @@ def test_an_interruption_ends_all_workers(server, tmp_path):
     assert sum(server.asked.values()) < 200
     results = get(server, tmp_path, [f"ok/{i}" for i in range(10)])
     assert all(result.path is not None for result in results.values())
+
+
+def test_ctrl_c_ends_a_run_that_waits(server, tmp_path):
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        get(server, tmp_path, [f"stall/{i}" for i in range(20)])
+    assert time.monotonic() - began < 3
+    timer.join()
+    names = [thread.name for thread in threading.enumerate() if thread.is_alive()]
+    assert not any(name.startswith(("fetch", "pictures")) for name in names)

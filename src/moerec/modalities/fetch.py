@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -197,6 +198,14 @@ def _result(cache: FetchCache, outcome: Outcome | None) -> FetchResult:
     return FetchResult(cache.path(outcome.sha256) if outcome.sha256 else None, outcome.reason)
 
 
+class _StoppedError(Exception):
+    """What the caller's own function raised; a bare KeyboardInterrupt would tear the loop apart and leave its tasks."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class _Run:
     """The state of one run."""
 
@@ -263,7 +272,10 @@ class _Run:
         self.reasons[problem] += 1
         if self.progress is not None:
             done = self.reasons.total()
-            self.progress(done, self.total or done)
+            try:
+                self.progress(done, self.total or done)
+            except BaseException as error:  # noqa: BLE001  it is raised again where the caller waits
+                raise _StoppedError(error) from None
 
     async def _outcome(self, url: str, known: Outcome | None) -> Outcome:
         if known is not None and known.sha256 is not None and self.cache.holds(known):
@@ -368,10 +380,13 @@ def _outside_of_any_loop(make: Callable[[], Any]) -> Any:
         thread.join()
     except BaseException:
         for loop, task in running:
-            loop.call_soon_threadsafe(task.cancel)
+            with suppress(RuntimeError):  # it has just ended by itself
+                loop.call_soon_threadsafe(task.cancel)
         thread.join()
         raise
     if failed:
         error = failed[0]
-        raise error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error.error if isinstance(error, _StoppedError) else error
     return ended[0]
