@@ -32,7 +32,7 @@ from moerec.dataset.generators.amazon_tastes import GeneratedReviews, draw_produ
 from moerec.dataset.generators.image_server import PASSING, ImageServer, ImageServerConfig
 from moerec.dataset.generators.product_pictures import write_pictures
 from moerec.files import write_json
-from moerec.modalities.fetch import FetchConfig
+from moerec.modalities.fetch_config import FetchConfig
 from moerec.modalities.picture_store import PictureStore, fetch_pictures
 from moerec.modalities.pictures import PictureConfig
 from moerec.run.folder import environment
@@ -98,7 +98,7 @@ def one_round(made: Path, cache: Path, ids: list[str], options: argparse.Namespa
     fetch = FetchConfig(
         allow_networks=("127.0.0.0/8",),
         host_connections=32,
-        timeout_seconds=1.0,
+        timeout_seconds=2.0,
         attempts=2,
         backoff_seconds=0.05,
         maximum_bytes=2_000_000,

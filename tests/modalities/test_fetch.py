@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from moerec.modalities.fetch import FetchConfig, fetch, run_fetch
+from moerec.modalities.fetch import fetch, run_fetch
+from moerec.modalities.fetch_config import FetchConfig
 from moerec.modalities.images import image_problem
 
 
@@ -228,6 +229,14 @@ def test_a_success_begins_the_count_anew(server, tmp_path):
         paths.insert(place, f"ok/{place}")
     results = get(server, tmp_path, paths, workers=1, attempts=1)
     assert {result.reason for result in results.values()} == {"http 500", None}
+
+
+def test_requests_that_fail_together_are_not_failures_in_a_row(server, tmp_path):
+    """The line is cut for a moment while thirty requests are under way."""
+    paths = [f"stall/{i}" for i in range(30)] + [f"ok/{i}" for i in range(30)]
+    limits = {"workers": 30, "host_connections": 30, "attempts": 1, "timeout_seconds": 0.4}
+    results = get(server, tmp_path, paths, **limits)
+    assert Counter(result.reason for result in results.values()) == {"timeout": 30, None: 30}
 
 
 def test_connections_are_used_again(server, tmp_path):

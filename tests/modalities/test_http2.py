@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from moerec.dataset.generators.image_server import ImageServer
-from moerec.modalities.fetch import FetchConfig
+from moerec.dataset.generators.odd_pictures import odd_picture
+from moerec.modalities.fetch_config import FetchConfig
 from moerec.modalities.http2 import Http2Client
 from moerec.modalities.picture_store import PictureStore, fetch_pictures
 from moerec.modalities.pictures import PictureConfig
@@ -151,6 +152,7 @@ def test_a_host_without_http2_is_asked_as_ever(tmp_path):
     limits = FetchConfig(
         http2=True, attempts=1, timeout_seconds=0.8, maximum_bytes=100_000, allow_networks=("127.0.0.0/8",)
     )
+    odd_picture("bomb")
     with ImageServer(tmp_path) as server:
         urls = [f"{server.address}/fault/{kind}/x" for kind in reasons]
         fetch_pictures(urls, tmp_path / "cache", limits, PictureConfig())

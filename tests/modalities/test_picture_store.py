@@ -15,10 +15,10 @@ import pytest
 from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
 from moerec.dataset.generators.amazon_tastes import GeneratedReviews, draw_products
 from moerec.dataset.generators.image_server import FAULTS, PASSING, ImageServer, ImageServerConfig
-from moerec.dataset.generators.odd_pictures import ODD_PICTURES
+from moerec.dataset.generators.odd_pictures import ODD_PICTURES, odd_picture
 from moerec.dataset.generators.product_pictures import write_pictures
 from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
-from moerec.modalities.fetch import FetchConfig
+from moerec.modalities.fetch_config import FetchConfig
 from moerec.modalities.missing import missing_rates
 from moerec.modalities.picture_store import PictureStore, fetch_pictures
 from moerec.modalities.pictures import PictureConfig, from_bytes, make_picture
@@ -52,6 +52,7 @@ PICTURE = PictureConfig(form="array", size=32, short_side=32)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
+    odd_picture("bomb")  # takes longer to make than a request may take here
     shape = GeneratedReviews(users=1, items=ITEMS)
     write_pictures(folder, shape, draw_products(shape), [f"B{item}" for item in range(ITEMS)])
     return folder
