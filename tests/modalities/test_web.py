@@ -10,7 +10,7 @@ from email.utils import formatdate
 import pytest
 
 from moerec.modalities import web
-from moerec.modalities.web import FetchError, Redirect, WebClient, checked_url, is_public
+from moerec.modalities.web import AllowedAddresses, FetchError, Redirect, WebClient, checked_url, is_public
 
 PICTURE = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
 
@@ -47,7 +47,7 @@ def ask(*urls, **options):
             return failure.reason
 
     async def all_of_them():
-        async with WebClient(**options) as client:
+        async with WebClient(AllowedAddresses(**options)) as client:
             return [await one(client, url) for url in urls]
 
     return asyncio.run(all_of_them())
@@ -105,7 +105,7 @@ def test_a_redirect_is_an_address_like_any_other():
     with listening() as (inside, came):
         answer = f"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{inside}/secret\r\nContent-Length: 0\r\n\r\n"
         with listening(answer.encode()) as (port, _):
-            (redirect,) = ask(f"http://127.0.0.1:{port}/a", allow_networks=[ipaddress.ip_network("127.0.0.0/8")])
+            (redirect,) = ask(f"http://127.0.0.1:{port}/a", networks=[ipaddress.ip_network("127.0.0.0/8")])
         assert redirect == Redirect(f"http://127.0.0.1:{inside}/secret")
         assert ask(redirect.url) == ["address of a private network"]
         assert not came
@@ -114,21 +114,21 @@ def test_a_redirect_is_an_address_like_any_other():
 def test_single_networks_can_be_allowed():
     with listening() as (port, _):
         url = f"http://127.0.0.1:{port}/a"
-        assert ask(url, allow_private=True) == [b"abc"]
-        assert ask(url, allow_networks=[ipaddress.ip_network("127.0.0.0/8")]) == [b"abc"]
-        assert ask(url, allow_networks=[ipaddress.ip_network("10.0.0.0/8")]) == ["address of a private network"]
+        assert ask(url, private=True) == [b"abc"]
+        assert ask(url, networks=[ipaddress.ip_network("127.0.0.0/8")]) == [b"abc"]
+        assert ask(url, networks=[ipaddress.ip_network("10.0.0.0/8")]) == ["address of a private network"]
 
 
 def test_a_long_redirect_or_header_is_no_http_answer():
     with listening(b"HTTP/1.1 302 Found\r\nLocation: /" + b"x" * 100_000 + b"\r\n\r\n") as (port, _):
-        assert ask(f"http://127.0.0.1:{port}/", allow_private=True) == ["not an HTTP answer"]
+        assert ask(f"http://127.0.0.1:{port}/", private=True) == ["not an HTTP answer"]
 
 
 def test_a_compressed_body_is_not_unpacked():
     """A kilobyte of gzip can hold a megabyte."""
     body = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
     with listening(body) as (port, _):
-        assert ask(f"http://127.0.0.1:{port}/", allow_private=True) == [b"\x1f\x8b\x08\x00"]
+        assert ask(f"http://127.0.0.1:{port}/", private=True) == [b"\x1f\x8b\x08\x00"]
 
 
 def test_the_time_to_wait_is_a_number_or_a_date():

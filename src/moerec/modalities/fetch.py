@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,13 +14,13 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
-
-from moerec.config import Config
 from moerec.modalities.encoders import Progress
 from moerec.modalities.fetch_cache import FetchCache, Outcome
+from moerec.modalities.fetch_config import FetchConfig
 from moerec.modalities.hosts import Hosts
-from moerec.modalities.web import FetchError, Redirect, Start, WebClient, checked_url, host_of
+from moerec.modalities.http2 import Http2Client
+from moerec.modalities.own_loop import StoppedError, run_in_own_loop
+from moerec.modalities.web import AllowedAddresses, FetchError, Redirect, Start, WebClient, checked_url, host_of
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -31,51 +30,6 @@ Check = Callable[[bytes], "str | None"]
 
 # Addresses looked at for each that is fetched, so that a slow host does not hold up the others.
 _LOOKAHEAD = 8
-
-
-class FetchConfig(Config):
-    """Limits of a fetch."""
-
-    workers: int = Field(default=32, ge=1)
-    """Addresses fetched at the same time."""
-    host_connections: int = Field(default=8, ge=1)
-    """Of these, from one host."""
-    host_pause_seconds: float = Field(default=0.0, ge=0)
-    """Shortest time between the beginnings of two requests to one host."""
-    timeout_seconds: float = Field(default=20.0, gt=0)
-    """For one attempt from the connection to the last byte, redirects included."""
-    attempts: int = Field(default=3, ge=1)
-    """How often an address is tried when the failure may pass: no connection, time-out, cut short, 429, 5xx."""
-    backoff_seconds: float = Field(default=0.5, ge=0)
-    """Pause before the second attempt; it doubles, with jitter."""
-    longest_pause_seconds: float = Field(default=30.0, ge=0)
-    """Longest pause; where a host asks for a longer one by Retry-After, its addresses wait for the next run."""
-    run_seconds: float | None = Field(default=None, gt=0)
-    """No request is sent after so many seconds; addresses that are left wait for the next run."""
-    maximum_bytes: int = Field(default=20 * 1024 * 1024, ge=1)
-    """Larger files are refused."""
-    maximum_redirects: int = Field(default=5, ge=0)
-    """Redirects followed for one address."""
-    host_failures: int = Field(default=20, ge=1)
-    """A host is given up for this run after so many failures in a row; a 404 is none, for the host answers."""
-    allow_private: bool = False
-    """Fetch from addresses of this machine and of private networks too."""
-    allow_networks: tuple[str, ...] = ()
-    """Networks that are fetched from though they are private, for instance [127.0.0.0/8]."""
-    retry_failed: bool = False
-    """Ask again for addresses that were refused for good in an earlier run (404, not an image)."""
-    seed: int = Field(default=0, ge=0)
-    """Decides the jitter of the pauses."""
-
-    @field_validator("allow_networks")
-    @classmethod
-    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
-        for network in networks:
-            try:
-                ip_network(network)
-            except ValueError:
-                raise ValueError(f"'{network}' is no network; write it as 10.1.0.0/16") from None
-        return networks
 
 
 @dataclass(frozen=True)
@@ -158,7 +112,7 @@ def run_fetch(
         MissingExtraError: aiohttp is not installed.
         DatasetError: the table of the folder is damaged.
     """
-    return _outside_of_any_loop(lambda: _Run(folder, config, use or Use(), progress, total).settle_all(iter(urls)))
+    return run_in_own_loop(lambda: _Run(folder, config, use or Use(), progress, total).settle_all(iter(urls)))
 
 
 def fetch(
@@ -217,12 +171,13 @@ class _Run:
             config.longest_pause_seconds,
             config.host_failures,
         )
-        networks = [ip_network(network) for network in config.allow_networks]
+        allowed = AllowedAddresses(config.allow_private, [ip_network(network) for network in config.allow_networks])
+        client_type = Http2Client if config.http2 else WebClient
         # Decoding leaves Python's lock, so threads use all cores.
         self.pool = ThreadPoolExecutor(_cores(), "pictures")
         try:
             with FetchCache(self.folder) as self.cache:
-                async with WebClient(config.allow_private, networks) as self.client:
+                async with client_type(allowed) as self.client:
                     self.number = self.cache.begin_run()
                     async with asyncio.TaskGroup() as group:
                         for _ in range(config.workers * _LOOKAHEAD):
@@ -259,7 +214,10 @@ class _Run:
         self.reasons[problem] += 1
         if self.progress is not None:
             done = self.reasons.total()
-            self.progress(done, self.total or done)
+            try:
+                self.progress(done, self.total or done)
+            except BaseException as error:  # noqa: BLE001  it is raised again where the caller waits
+                raise StoppedError(error) from None
 
     async def _outcome(self, url: str, known: Outcome | None) -> Outcome:
         if known is not None and known.sha256 is not None and self.cache.holds(known):
@@ -338,36 +296,3 @@ class _Run:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _outside_of_any_loop(make: Callable[[], Any]) -> Any:
-    """Run a coroutine in a thread of its own: a notebook has a loop already. Ctrl-C cancels it."""
-    ended: list[Any] = []
-    failed: list[BaseException] = []
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-
-    async def watched() -> Any:
-        task = asyncio.current_task()
-        if task is not None:
-            running.append((asyncio.get_running_loop(), task))
-        return await make()
-
-    def work() -> None:
-        try:
-            ended.append(asyncio.run(watched()))
-        except BaseException as error:  # noqa: BLE001  it is raised again where the caller waits
-            failed.append(error)
-
-    thread = threading.Thread(target=work, name="fetch", daemon=True)
-    thread.start()
-    try:
-        thread.join()
-    except BaseException:
-        for loop, task in running:
-            loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        raise
-    if failed:
-        error = failed[0]
-        raise error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
-    return ended[0]

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from moerec.modalities.web import FetchError
 
+# Requests that run side by side fail together when the line is cut for a moment, or this machine sleeps.
+_ROUNDS = 3
+
 
 @dataclass
 class Host:
@@ -20,8 +23,12 @@ class Host:
     """Time of the loop before which it is not asked."""
     failures: int = 0
     """In a row; see `Hosts.record`."""
+    rounds: int = 0
+    """Of these, failures that did not run side by side."""
     last_answer: float = -1.0
     """Time of the loop at which it last answered well."""
+    last_round: float = -1.0
+    """Time of the loop at which the first failure of the last round ended."""
 
 
 class Hosts:
@@ -78,15 +85,17 @@ class Hosts:
             return
         now = asyncio.get_running_loop().time()
         if failure is None or failure.host_is_well:
-            host.failures, host.last_answer = 0, now
+            host.failures, host.rounds, host.last_answer = 0, 0, now
             return
         if first and began >= host.last_answer:
             host.failures += 1
+            if began >= host.last_round:
+                host.rounds, host.last_round = host.rounds + 1, now
         if failure.retry_after > 0:
             host.not_before = max(host.not_before, now + failure.retry_after)
 
     def _refuse_given_up(self, host: Host) -> None:
-        if host.failures >= self._failures:
+        if host.failures >= self._failures and host.rounds >= min(_ROUNDS, self._failures):
             raise FetchError(f"host given up after {self._failures} failures in a row", host_is_well=True)
 
     def _pause_of(self, host: Host) -> float:

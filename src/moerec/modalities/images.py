@@ -14,7 +14,8 @@ import numpy as np
 
 from moerec.errors import ConfigError, MissingExtraError
 from moerec.modalities.encoders import Progress
-from moerec.modalities.fetch import FetchConfig, fetch
+from moerec.modalities.fetch import fetch
+from moerec.modalities.fetch_config import FetchConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,8 +15,9 @@ from types import TracebackType
 import polars as pl
 
 from moerec.modalities.encoders import Progress
-from moerec.modalities.fetch import FetchConfig, FetchSummary, Use, run_fetch
+from moerec.modalities.fetch import FetchSummary, Use, run_fetch
 from moerec.modalities.fetch_cache import FetchCache, write_whole
+from moerec.modalities.fetch_config import FetchConfig
 from moerec.modalities.images import NO_IMAGE_NAMED, BrokenImageError, start_problem
 from moerec.modalities.pictures import PictureConfig, make_picture, to_bytes
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
@@ -32,14 +32,14 @@ START_BYTES = 32
 _CHUNK = 64 * 1024
 _PASSING_STATUS = {408, 425, 429}
 _HOST_IS_WELL = {404, 410}
-_REDIRECTS = {301, 302, 303, 307, 308}
+REDIRECTS = {301, 302, 303, 307, 308}
 # Formats that can be read, so that a host that can choose does not send others.
-_HEADERS = {
+HEADERS = {
     "User-Agent": "moerec",
     "Accept-Encoding": "identity",
     "Accept": "image/jpeg,image/png,image/webp,image/gif,*/*;q=0.1",
 }
-_KEPT_ALIVE_SECONDS = 15.0
+KEPT_ALIVE_SECONDS = 15.0
 _NAMES_KNOWN_SECONDS = 60
 
 
@@ -119,12 +119,28 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
+class AllowedAddresses:
+    """Which network addresses may be connected to."""
+
+    def __init__(self, private: bool = False, networks: Sequence[Network] = ()) -> None:
+        self._private = private
+        self._networks = tuple(networks)
+
+    def __contains__(self, address: str) -> bool:
+        if self._private:
+            return True
+        try:
+            ip = ipaddress.ip_address(address.partition("%")[0])
+            return is_public(address) or any(ip in network for network in self._networks)
+        except ValueError:
+            return False  # not in plain notation; the operating system would find some meaning in it
+
+
 class WebClient:
     """Connections to many hosts; as an asynchronous context manager."""
 
-    def __init__(self, allow_private: bool = False, allow_networks: Sequence[Network] = ()) -> None:
-        self._allow_private = allow_private
-        self._allow_networks = tuple(allow_networks)
+    def __init__(self, allowed: AllowedAddresses) -> None:
+        self._allowed = allowed
         self.requests = 0
         """Requests sent, redirects followed included."""
         self.connections = 0
@@ -135,13 +151,13 @@ class WebClient:
         # How many connections there are, and to whom, is bounded before a request is made; see `hosts`.
         self._connector = aiohttp.TCPConnector(
             limit=0,
-            keepalive_timeout=_KEPT_ALIVE_SECONDS,
+            keepalive_timeout=KEPT_ALIVE_SECONDS,
             ttl_dns_cache=_NAMES_KNOWN_SECONDS,
             socket_factory=self._checked_socket,
         )
         self._session = aiohttp.ClientSession(
             connector=self._connector,
-            headers=_HEADERS,
+            headers=HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
@@ -169,13 +185,13 @@ class WebClient:
         self.requests += 1
         try:
             async with self._session.get(address, allow_redirects=False) as response:
-                if response.status in _REDIRECTS and response.headers.get("Location"):
+                if response.status in REDIRECTS and response.headers.get("Location"):
                     await _drain(response)
                     return Redirect(urljoin(str(address), response.headers["Location"]))
                 if response.status != 200:
                     await _drain(response)
-                    raise _refused(response)
-                return await _body(response, maximum_bytes, start)
+                    raise refusal(response.status, response.headers.get("Retry-After", ""))
+                return await read_body(response.content.iter_any(), response.content_length, maximum_bytes, start)
         except aiohttp.ClientConnectorCertificateError:
             raise FetchError("certificate refused", final=True) from None
         except aiohttp.ClientConnectorDNSError:
@@ -194,19 +210,10 @@ class WebClient:
     def _checked_socket(self, address: tuple[Any, ...]) -> socket.socket:
         """A socket for one network address (family, type, protocol, name, where), if that may be connected to."""
         family, kind, protocol, _, where = address
-        if not self._allowed(str(where[0])):
+        if str(where[0]) not in self._allowed:
             raise PrivateAddressError("address of a private network")
         self.connections += 1
         return socket.socket(family, kind, protocol)
-
-    def _allowed(self, address: str) -> bool:
-        if self._allow_private:
-            return True
-        try:
-            ip = ipaddress.ip_address(address.partition("%")[0])
-            return is_public(address) or any(ip in network for network in self._allow_networks)
-        except ValueError:
-            return False  # not in plain notation; the operating system would find some meaning in it
 
 
 def _aiohttp(name: str) -> Any:
@@ -225,13 +232,14 @@ async def _drain(response: ClientResponse) -> None:
         await response.read()
 
 
-async def _body(response: ClientResponse, maximum_bytes: int, start: Start) -> bytes:
+async def read_body(chunks: AsyncIterable[bytes], announced: int | None, maximum_bytes: int, start: Start) -> bytes:
+    """A body that is neither too large nor refused by its first bytes."""
     too_large = FetchError(f"larger than {maximum_bytes} bytes", host_is_well=True)
-    if (response.content_length or 0) > maximum_bytes:
+    if (announced or 0) > maximum_bytes:
         raise too_large
     content = bytearray()
     started = False
-    async for chunk in response.content.iter_any():
+    async for chunk in chunks:
         content += chunk
         if len(content) > maximum_bytes:
             raise too_large
@@ -249,14 +257,15 @@ def _check_start(content: bytearray, start: Start) -> None:
         raise FetchError(reason, final=True, host_is_well=True)
 
 
-def _refused(response: ClientResponse) -> FetchError:
-    passing = response.status in _PASSING_STATUS or response.status >= 500
+def refusal(status: int, retry_after: str) -> FetchError:
+    """What an answer other than 200 means."""
+    passing = status in _PASSING_STATUS or status >= 500
     return FetchError(
-        f"http {response.status}",
+        f"http {status}",
         passing,
         final=not passing,
-        host_is_well=response.status in _HOST_IS_WELL,
-        retry_after=_seconds(response.headers.get("Retry-After", "")) if passing else 0.0,
+        host_is_well=status in _HOST_IS_WELL,
+        retry_after=_seconds(retry_after) if passing else 0.0,
     )
 
 

@@ -103,6 +103,9 @@ class ImageServer:
             raise DatasetError(
                 f"{self.folder}: no folder images/I; make it with: moerec generate amazon-reviews --images"
             )
+        if self.config.faults > 0:
+            for kind in ODD_PICTURES:  # so that the first request need not wait
+                odd_picture(kind)
         try:
             server = await asyncio.start_server(self._connection, HOST, self.port, backlog=1024, limit=_LONGEST_HEAD)
         except OSError as error:
