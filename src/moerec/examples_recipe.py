@@ -12,7 +12,7 @@ from moerec.engines.local import LocalEngineConfig
 from moerec.features.reviews import ReviewExamplesConfig
 from moerec.features.tokens import TokensConfig
 from moerec.features.typed_text import ItemTextConfig, UserTextConfig
-from moerec.modalities.fetch import FetchConfig
+from moerec.modalities.fetch_config import FetchConfig
 from moerec.modalities.pictures import PictureConfig
 
 
