@@ -40,7 +40,7 @@ class ShardExample:
     record: Mapping[str, Any]
     """Labels, ids, profile, texts: whatever JSON can hold, but no NaN."""
     picture: bytes | Bytes | None = None
-    """A JPEG file, or uint8 [H, W, 3], or patches [N, 3, P, P]; None if there is none."""
+    """A JPEG file, or uint8 [H, W, 3], or patches [N, P, P, 3] or [N, 3, P, P]; None if there is none."""
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Further arrays by name, such as `tokens`."""
 
@@ -69,7 +69,7 @@ def members_of(example: ShardExample) -> list[tuple[str, bytes]]:
         if picture.dtype != np.uint8 or not _is_picture(picture.shape):
             raise DatasetError(
                 f"example '{example.key}': the picture is {picture.dtype} {list(picture.shape)}; "
-                "give uint8 [height, width, 3] or [patches, 3, side, side]"
+                "give uint8 [height, width, 3] or [patches, side, side, 3]"
             )
         members.append((RAW_PICTURE, _npy(picture)))
     for name in sorted(example.arrays):
@@ -120,9 +120,10 @@ def _json(example: ShardExample) -> bytes:
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:
-    return (len(shape) == 3 and shape[2] == 3) or (
-        len(shape) == 4 and sorted(shape[1:])[0] == 3 and len(set(shape[1:])) == 2 and shape[2] != 3
-    )
+    if len(shape) == 3:
+        return shape[2] == 3
+    # Patches with the colours first, as published, or last, as `moerec.modalities.pictures` cuts them.
+    return len(shape) == 4 and ((shape[1], shape[2]) == (3, shape[3]) or (shape[3], shape[1]) == (3, shape[2]))
 
 
 def _npy(array: NDArray[Any]) -> bytes:
