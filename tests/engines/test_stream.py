@@ -37,6 +37,8 @@ NEGATIVES = [
     ReviewNegativesConfig(count=2, exclude="train"),
     ReviewNegativesConfig(count=3, sampling="popularity", smoothing=0.0),
     ReviewNegativesConfig(count=9),  # more than there are
+    ReviewNegativesConfig(count=2, exclude="past"),
+    ReviewNegativesConfig(count=9, exclude="past", sampling="popularity"),
 ]
 
 
@@ -91,6 +93,19 @@ def test_negatives_are_those_of_the_log_up_to_their_review(tmp_path, monkeypatch
     streamed = output(tmp_path, "examples")
     assert streamed["negative"].sum() > 15
     assert_frame_equal(streamed, pl.concat(expected))
+
+
+@pytest.mark.parametrize("count", [2, 9])
+@pytest.mark.parametrize("few", [0, 1000])
+def test_with_exclude_past_a_replay_gives_the_negatives_of_the_batch_too(tmp_path, monkeypatch, count, few):
+    monkeypatch.setattr(stream_negatives, "FEW_REVIEWS", few)
+    config = CONFIG.model_copy(update={"negatives": ReviewNegativesConfig(count=count, exclude="past")})
+    log, known = reviews(13, 90, users=3, days=40), products()  # many at the same time
+    events = events_of(log, known)
+    rules = rules_of(events, config)
+    run(tmp_path, log, rules, known, batch_records=8)
+    streamed = output(tmp_path, "examples")
+    assert_frame_equal(streamed.sort("key"), make_examples(events, rules.state, config, rules.seed).sort("key"))
 
 
 def test_negatives_differ_from_the_batch_by_items_met_later_alone(tmp_path):
@@ -292,8 +307,8 @@ def test_every_query_of_the_store_searches(tmp_path):
         transaction.states(["u"])
         transaction.items(["i"])
         transaction.has_review("u", "i", 1)
-        transaction.has_met("u", "i")
-        transaction.met("u")
+        transaction.has_met("u", "i", 2)
+        transaction.met("u", 2)
     store.connection.set_trace_callback(None)
     queries = [query for query in asked if query.startswith("SELECT")]
     assert len(queries) >= 6

@@ -1,7 +1,8 @@
 """Negatives on a stream: items that the user had not met when the review arrived.
 
 What a user meets later is not known yet. So a draw depends on the reviews that arrived before, in the order of the log,
-and on nothing else: the size of micro-batches changes nothing.
+and on nothing else: the size of micro-batches changes nothing. With `exclude: past` those of the review's own time do
+not count, and the draws are the ones of the batch.
 
 Shape letters: P positives, D negatives of a positive, M picks that are looked at, E pairs of positives and items met.
 """
@@ -28,23 +29,24 @@ Ints = NDArray[np.int64]
 FEW_REVIEWS = 32
 """Up to so many reviews of a user are read whole; of more, only whether the user met what would be drawn."""
 _MORE_PICKS = 4
+_NO_LIMIT = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Past:
-    """What a user had met before a micro-batch, as the store answers it."""
+    """What a user had met before a micro-batch, as the store answers it; of times before a given one."""
 
     reviews: int
     """How many reviews the user has."""
-    has_met: Callable[[str], bool]
+    has_met: Callable[[str, int], bool]
     """Whether an item is among them."""
-    met: Callable[[], set[str]]
+    met: Callable[[int], set[str]]
     """All of their items."""
 
 
 def with_negatives(
     positives: pl.DataFrame,
-    met_here: Sequence[Sequence[str]],
+    met_here: Sequence[Mapping[str, int]],
     pasts: Mapping[str, Past],
     state: ReviewState,
     config: ReviewExamplesConfig,
@@ -54,7 +56,8 @@ def with_negatives(
 
     Args:
         positives: [P] examples without negatives.
-        met_here: [P] per positive the items of the user's reviews in this micro-batch, up to and with its own.
+        met_here: [P] per positive the items of the user's reviews in this micro-batch, up to and with its own, and the
+            first time of each.
         pasts: what the users had met before, by user id.
         state: from `merge`.
         config: the rule.
@@ -67,10 +70,13 @@ def with_negatives(
     times = positives["timestamp"].to_numpy()
     picks = _first_picks(state.supply, keys, times, config.negatives.count + _MORE_PICKS)  # [P, M]
     names = state.items.gather(np.maximum(picks, 0).ravel()).to_numpy().reshape(picks.shape)
-    met = [
-        _relevant(pasts[user], set(here), names[row][picks[row] >= 0].tolist(), config.negatives.count)
-        for row, (user, here) in enumerate(zip(positives["user_id"].to_list(), met_here, strict=True))
-    ]
+    before = times if config.negatives.exclude == "past" else np.full(len(times), _NO_LIMIT)  # [P]
+    met = []
+    columns = (positives["user_id"].to_list(), positives["item_id"].to_list(), before.tolist(), met_here)
+    for row, (user, own, limit, here) in enumerate(zip(*columns, strict=True)):
+        known = {own} | {item for item, time in here.items() if time < limit}
+        exist = names[row][picks[row] >= 0].tolist()
+        met.append(_relevant(pasts[user], known, exist, config.negatives.count, limit))
     drawn = draw_items(
         state.supply, config.negatives, _log(positives, met, state, config), np.arange(positives.height), keys
     )  # [P, D]
@@ -87,19 +93,19 @@ def _first_picks(supply: Supply, keys: Words, times: Ints, count: int) -> Ints:
     return picks
 
 
-def _relevant(past: Past, here: set[str], picks: Sequence[str], count: int) -> set[str]:
+def _relevant(past: Past, here: set[str], picks: Sequence[str], count: int, before: int) -> set[str]:
     """Of the items that the user met, those that decide the draw: all, or those among the picks if these suffice."""
     if past.reviews <= FEW_REVIEWS:
-        return here | past.met()
+        return here | past.met(before)
     met: set[str] = set()
     free: set[str] = set()
     for item in picks:
         if item in here or item in met or item in free:
             continue
-        (met if past.has_met(item) else free).add(item)
+        (met if past.has_met(item, before) else free).add(item)
         if len(free) == count:
             return here | met  # the draw ends here, so nothing else matters
-    return here | past.met()
+    return here | past.met(before)
 
 
 def _log(positives: pl.DataFrame, met: Sequence[set[str]], state: ReviewState, config: ReviewExamplesConfig) -> Log:
@@ -113,7 +119,7 @@ def _log(positives: pl.DataFrame, met: Sequence[set[str]], state: ReviewState, c
     known = np.zeros(len(places), np.bool_)
     inside = places < len(state.items)
     known[inside] = (state.items.gather(places[inside]) == items.filter(pl.Series(inside))).to_numpy()
-    all_times = np.concatenate([times, times[owner]])
+    all_times = np.concatenate([times, times[owner] - 1])  # what was met counts, whichever rule there is
     return Log(
         np.concatenate([np.arange(len(met)), owner]),
         np.where(known, places, len(state.items)),

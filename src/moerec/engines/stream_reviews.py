@@ -198,11 +198,11 @@ def _examples(
     place = {(review.user_id, review.item_id, review.timestamp): row for row, review in enumerate(reviews)}
     arrival = [place[names] for names in positives.select("user_id", "item_id", "timestamp").iter_rows()]
     order = np.argsort(arrival)
-    met_here: dict[str, list[str]] = {}
+    met_here: dict[str, dict[str, int]] = {}
     met_by_then = []  # per review
     for review in reviews:
-        met_here.setdefault(review.user_id, []).append(review.item_id)
-        met_by_then.append(list(met_here[review.user_id]))
+        met_here.setdefault(review.user_id, {}).setdefault(review.item_id, review.timestamp)
+        met_by_then.append(dict(met_here[review.user_id]))
     pasts = {user: _past(user, memory, transaction) for user, memory in memories.items()}
     met = [met_by_then[arrival[row]] for row in order]
     return with_negatives(positives[order], met, pasts, rules.state, rules.config, rules.seed)
@@ -211,8 +211,8 @@ def _examples(
 def _past(user: str, memory: Memory, transaction: StreamTransaction) -> Past:
     return Past(
         memory["count"] + len(memory["pending"]),
-        lambda item: transaction.has_met(user, item),
-        lambda: transaction.met(user),
+        lambda item, before: transaction.has_met(user, item, before),
+        lambda before: transaction.met(user, before),
     )
 
 
