@@ -126,8 +126,10 @@ def test_negatives_differ_from_the_batch_by_items_met_later_alone(tmp_path):
     assert same.height == unaffected.height
 
 
-def test_the_size_of_micro_batches_changes_nothing(tmp_path):
-    log, known = reviews(2, 40), products()
+@pytest.mark.parametrize("few", [0, 1000])
+def test_the_size_of_micro_batches_changes_nothing(tmp_path, monkeypatch, few):
+    monkeypatch.setattr(stream_negatives, "FEW_REVIEWS", few)
+    log, known = reviews(2, 30, users=2), products()
     rules = rules_of(events_of(log, known))
     frames = []
     for size in (1, 7, 1000):
@@ -236,6 +238,24 @@ def test_further_features_are_those_of_the_batch(tmp_path):
     assert_frame_equal(made.select(expected.columns), expected)
     run(tmp_path / "without", log, rules_of(events), known)
     assert_frame_equal(made.drop(expected.columns), output(tmp_path / "without", "examples"))
+
+
+def test_logs_without_anything_to_draw_or_without_reviews(tmp_path):
+    """No review of the train part, so no item exists yet; and a micro-batch of blank lines alone."""
+    log, known = [each for each in reviews(9, 40) if each["timestamp"] >= CONFIG.train_end], products()
+    events = events_of(log, known)
+    rules = rules_of(events)
+    assert not len(rules.state.items)
+    stream = run(tmp_path, log, rules, known)
+    expected = make_examples(events, rules.state, CONFIG, rules.seed)
+    assert_frame_equal(output(tmp_path, "examples").sort("key"), expected.sort("key"))
+    write_log(tmp_path / "log", [b"\n", b"  \n"])
+    before = stream.summary()
+    stream.run(once=True)
+    assert stream.summary() == before | {"batch": before["batch"] + 1}
+    write_log(tmp_path / "log", [line(log[0])])
+    stream.run(once=True)
+    assert stream.summary()["refused"] == {REPEATED_REVIEW: 1}
 
 
 def test_a_log_that_falls_silent_is_not_waited_for_for_ever(tmp_path, monkeypatch):
