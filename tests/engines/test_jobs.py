@@ -1,6 +1,9 @@
 """Jobs: results in order, markers, few at a time, and one line when a process dies."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -80,3 +83,24 @@ def test_a_process_that_died_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(DatasetError, match="fewer processes"):
         Workers(Dead(), 2).run([Square(1, tmp_path)])  # type: ignore[arg-type]
+
+
+ORPHANS = """
+import os, signal, sys, time
+from moerec.engines.jobs import workers
+if __name__ == "__main__":
+    with workers(2) as pool:
+        print(pool._pool.submit(os.getpid).result(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_leave_with_the_one_that_started_them(tmp_path: Path) -> None:
+    program = tmp_path / "orphans.py"
+    program.write_text(ORPHANS)
+    killed = subprocess.run([sys.executable, str(program)], stdout=subprocess.PIPE, text=True, check=False)
+    worker = int(killed.stdout)
+    waited = time.monotonic()
+    while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+        assert time.monotonic() - waited < 60, "the worker is still there"
+        time.sleep(0.05)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 from moerec.errors import DatasetError
@@ -77,7 +78,7 @@ def workers(processes: int) -> Iterator[Workers]:
         return
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a process starts, which is at its first job
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_leave_with_parent)
     try:
         yield Workers(pool, processes)
     finally:
@@ -87,6 +88,18 @@ def workers(processes: int) -> Iterator[Workers]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it is gone: a pool of a killed process would wait for ever."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _done(job: Job) -> Result:

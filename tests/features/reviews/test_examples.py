@@ -229,6 +229,8 @@ def test_many_expensive_reviews_of_one_user_stay_exact():
     [
         ({"timestamp": pl.lit(None, pl.Int64)}, "column 'timestamp' has nulls"),
         ({"rating": pl.lit(5, pl.Int32)}, "column 'rating' is Int32"),
+        ({"category": pl.lit(4, pl.Int32)}, "other codes than 0 to 3"),
+        ({"category": pl.lit(-1, pl.Int32)}, "other codes than 0 to 3"),
         ({"item_id": pl.lit("i"), "timestamp": pl.lit(7, pl.Int64)}, "two reviews of one item"),
     ],
 )
@@ -236,6 +238,15 @@ def test_events_that_are_not_as_they_must_be_are_refused(change, message):
     events, config = crowd(users=3), ReviewExamplesConfig()
     with pytest.raises(DatasetError, match=message):
         make_examples(events.with_columns(**change), fitted(events, config), config, 0)
+
+
+def test_a_price_that_is_no_number_is_an_unknown_one():
+    events, config = crowd(users=30), ReviewExamplesConfig()
+    odd = events.with_columns(pl.col("price").fill_null(float("inf")))
+    odd = odd.with_columns(pl.when(pl.int_range(pl.len()) % 2 == 0).then("price").otherwise(pl.lit(float("nan"))))
+    plain = odd.with_columns(pl.when(pl.col("price").is_finite()).then("price").alias("price"))
+    state = fitted(events, config)
+    assert_frame_equal(make_examples(odd, state, config, 0), make_examples(plain, state, config, 0))
 
 
 def test_dates_in_the_wrong_order_are_refused():

@@ -22,9 +22,9 @@ class ReviewNegativesConfig(NegativesConfig):
     count: int = Field(default=5, ge=1)
     """Negatives of each positive."""
     exclude: Literal["train", "ever", "past"] = "ever"
-    """For train rows: train: items that the user reviews in the train part; ever: at any time. Valid and test rows
-    never get an item that the user reviews at any time. For all rows: past: the row's own item and what the user
-    reviewed strictly before, which is all that a stream can know."""
+    """For train rows: train: items that the user reviews in the train part; ever: at any time, which tells a little of
+    the later parts. Valid and test rows never get an item that the user reviews at any time. For all rows: past: the
+    row's own item and what the user reviewed strictly before, which is all that a stream can know."""
 
 
 class ReviewExamplesConfig(Config):

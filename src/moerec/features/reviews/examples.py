@@ -53,7 +53,7 @@ def make_examples(
     Raises:
         DatasetError: the events are not as they must be, or a review stands there twice.
     """
-    log_events = _ordered(with_keys(require_events(events)), memories or {})
+    log_events = _ordered(with_keys(require_events(events, len(state.categories))), memories or {})
     log = Log.of(log_events)
     times = log.times
     parts = config.parts(times)
@@ -129,8 +129,8 @@ def _drawn(
         numbers = dict(zip(events["user_id"].gather(log.first).to_list(), range(len(log.first)), strict=True))
         earlier = [
             (numbers[user], item, time)
-            for user, memory in memories.items()
-            if user in numbers
+            for user in numbers
+            if (memory := memories.get(user))
             for item, time in memory["items"].items()
         ]
         more = pl.DataFrame(earlier, schema={"user": pl.Int64, "item": pl.String, "time": pl.Int64}, orient="row")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,7 @@ def _settled(memory: Memory, user_id: str, config: ReviewExamplesConfig) -> dict
     # As in the batch: within one time by item.
     for item_id, _, category, price in sorted(memory["pending"], key=lambda entry: entry[0]):
         later["count"] += 1
-        if price is not None:
+        if price is not None and math.isfinite(price):
             cents = cents_of(price, config)
             later["priced"] += 1
             later["cents"] += cents

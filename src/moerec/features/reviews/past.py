@@ -117,7 +117,7 @@ def cents_of(price: float, config: ReviewExamplesConfig) -> int:
 
 def whole_cents(prices: NDArray[np.float64], config: ReviewExamplesConfig) -> Ints:
     """[N] prices in whole cents, 0 where there is none."""
-    limited = np.clip(np.nan_to_num(prices, nan=0.0), 0.0, config.highest_price)
+    limited = np.clip(np.where(np.isfinite(prices), prices, 0.0), 0.0, config.highest_price)
     return np.rint(limited * CENTS).astype(np.int64)
 
 

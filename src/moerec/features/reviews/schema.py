@@ -61,11 +61,15 @@ def example_schema(categories: int) -> dict[str, Any]:
     }
 
 
-def require_events(events: pl.DataFrame) -> pl.DataFrame:
+def require_events(events: pl.DataFrame, categories: int | None = None) -> pl.DataFrame:
     """The columns of events, and the keys if they are there.
 
+    Args:
+        events: the table.
+        categories: number of known categories, if the codes are to be looked at.
+
     Raises:
-        DatasetError: a column is missing, or one that every review must have is null somewhere.
+        DatasetError: a column is missing, one that every review must have is null somewhere, or a code is unknown.
     """
     for name, dtype in EVENT_SCHEMA.items():
         if name not in events.columns or events.schema[name] != dtype:
@@ -73,4 +77,9 @@ def require_events(events: pl.DataFrame) -> pl.DataFrame:
             raise DatasetError(f"reviews: column '{name}' is {found}; it must be {dtype}")
         if name != "price" and events[name].null_count():
             raise DatasetError(f"reviews: column '{name}' has nulls; refuse these rows before examples are made")
+    if categories is not None and not events["category"].is_between(0, categories).all():
+        raise DatasetError(
+            f"reviews: column 'category' has other codes than 0 to {categories}, which the state knows; use the codes "
+            "that the state was made with"
+        )
     return events.select(*EVENT_SCHEMA, *({"key"} & set(events.columns)))
