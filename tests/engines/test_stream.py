@@ -37,6 +37,8 @@ NEGATIVES = [
     ReviewNegativesConfig(count=2, exclude="train"),
     ReviewNegativesConfig(count=3, sampling="popularity", smoothing=0.0),
     ReviewNegativesConfig(count=9),  # more than there are
+    ReviewNegativesConfig(count=2, exclude="past"),
+    ReviewNegativesConfig(count=9, exclude="past", sampling="popularity"),
 ]
 
 
@@ -93,6 +95,19 @@ def test_negatives_are_those_of_the_log_up_to_their_review(tmp_path, monkeypatch
     assert_frame_equal(streamed, pl.concat(expected))
 
 
+@pytest.mark.parametrize("count", [2, 9])
+@pytest.mark.parametrize("few", [0, 1000])
+def test_with_exclude_past_a_replay_gives_the_negatives_of_the_batch_too(tmp_path, monkeypatch, count, few):
+    monkeypatch.setattr(stream_negatives, "FEW_REVIEWS", few)
+    config = CONFIG.model_copy(update={"negatives": ReviewNegativesConfig(count=count, exclude="past")})
+    log, known = reviews(13, 90, users=3, days=40), products()  # many at the same time
+    events = events_of(log, known)
+    rules = rules_of(events, config)
+    run(tmp_path, log, rules, known, batch_records=8)
+    streamed = output(tmp_path, "examples")
+    assert_frame_equal(streamed.sort("key"), make_examples(events, rules.state, config, rules.seed).sort("key"))
+
+
 def test_negatives_differ_from_the_batch_by_items_met_later_alone(tmp_path):
     """The batch leaves out what the user meets at any time; a stream cannot know it."""
     log, known = reviews(1, 150), products()
@@ -111,8 +126,10 @@ def test_negatives_differ_from_the_batch_by_items_met_later_alone(tmp_path):
     assert same.height == unaffected.height
 
 
-def test_the_size_of_micro_batches_changes_nothing(tmp_path):
-    log, known = reviews(2, 40), products()
+@pytest.mark.parametrize("few", [0, 1000])
+def test_the_size_of_micro_batches_changes_nothing(tmp_path, monkeypatch, few):
+    monkeypatch.setattr(stream_negatives, "FEW_REVIEWS", few)
+    log, known = reviews(2, 30, users=2), products()
     rules = rules_of(events_of(log, known))
     frames = []
     for size in (1, 7, 1000):
@@ -223,6 +240,24 @@ def test_further_features_are_those_of_the_batch(tmp_path):
     assert_frame_equal(made.drop(expected.columns), output(tmp_path / "without", "examples"))
 
 
+def test_logs_without_anything_to_draw_or_without_reviews(tmp_path):
+    """No review of the train part, so no item exists yet; and a micro-batch of blank lines alone."""
+    log, known = [each for each in reviews(9, 40) if each["timestamp"] >= CONFIG.train_end], products()
+    events = events_of(log, known)
+    rules = rules_of(events)
+    assert not len(rules.state.items)
+    stream = run(tmp_path, log, rules, known)
+    expected = make_examples(events, rules.state, CONFIG, rules.seed)
+    assert_frame_equal(output(tmp_path, "examples").sort("key"), expected.sort("key"))
+    write_log(tmp_path / "log", [b"\n", b"  \n"])
+    before = stream.summary()
+    stream.run(once=True)
+    assert stream.summary() == before | {"batch": before["batch"] + 1}
+    write_log(tmp_path / "log", [line(log[0])])
+    stream.run(once=True)
+    assert stream.summary()["refused"] == {REPEATED_REVIEW: 1}
+
+
 def test_a_log_that_falls_silent_is_not_waited_for_for_ever(tmp_path, monkeypatch):
     """As a topic whose brokers have gone: no records, and no end."""
     log, known = reviews(9, 20), products()
@@ -292,8 +327,8 @@ def test_every_query_of_the_store_searches(tmp_path):
         transaction.states(["u"])
         transaction.items(["i"])
         transaction.has_review("u", "i", 1)
-        transaction.has_met("u", "i")
-        transaction.met("u")
+        transaction.has_met("u", "i", 2)
+        transaction.met("u", 2)
     store.connection.set_trace_callback(None)
     queries = [query for query in asked if query.startswith("SELECT")]
     assert len(queries) >= 6

@@ -32,9 +32,11 @@ def test_what_was_kept_is_there_again(store, tmp_path):
     with store.transaction({"p": Position(7, "mark")}) as transaction:
         assert transaction.states(["u", "w", "v"]) == {"u": {"last": 5}, "v": [1.5, None, "é"]}
         assert transaction.items(["a", "b"]) == {"a": [1, 2.5]}
-        assert transaction.has_met("u", "a")
-        assert not transaction.has_met("v", "a")
-        assert transaction.met("u") == {"a"}
+        assert transaction.has_review("u", "a", 5)
+        assert not transaction.has_review("u", "a", 6)
+        assert [transaction.has_met("u", "a", time) for time in (5, 6)] == [False, True]
+        assert not transaction.has_met("v", "a", 6)
+        assert [transaction.met("u", time) for time in (5, 6)] == [set(), {"a"}]
     assert store.positions() == {"p": Position(7, "mark")}
     assert store.batch() == 4
     assert store.counts() == {"records": 7, "late": 1}

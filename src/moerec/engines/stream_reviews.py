@@ -196,23 +196,21 @@ def _examples(
     without = rules.config.model_copy(update={"negatives": None})
     positives = make_examples(events, rules.state, without, rules.seed, memories)
     place = {(review.user_id, review.item_id, review.timestamp): row for row, review in enumerate(reviews)}
-    arrival = [place[names] for names in positives.select("user_id", "item_id", "timestamp").iter_rows()]
-    order = np.argsort(arrival)
-    met_here: dict[str, list[str]] = {}
-    met_by_then = []  # per review
-    for review in reviews:
-        met_here.setdefault(review.user_id, []).append(review.item_id)
-        met_by_then.append(list(met_here[review.user_id]))
+    arrivals = [place[names] for names in positives.select("user_id", "item_id", "timestamp").iter_rows()]
+    order = np.argsort(arrivals)
     pasts = {user: _past(user, memory, transaction) for user, memory in memories.items()}
-    met = [met_by_then[arrival[row]] for row in order]
-    return with_negatives(positives[order], met, pasts, rules.state, rules.config, rules.seed)
+    for arrival, review in enumerate(reviews):
+        pasts[review.user_id].here.setdefault(review.item_id, (arrival, review.timestamp))
+    return with_negatives(
+        positives[order], np.array(arrivals, np.int64)[order], pasts, rules.state, rules.config, rules.seed
+    )
 
 
 def _past(user: str, memory: Memory, transaction: StreamTransaction) -> Past:
     return Past(
         memory["count"] + len(memory["pending"]),
-        lambda item: transaction.has_met(user, item),
-        lambda: transaction.met(user),
+        lambda item, before: transaction.has_met(user, item, before),
+        lambda before: transaction.met(user, before),
     )
 
 

@@ -194,13 +194,15 @@ class StreamTransaction:
         found = "SELECT 1 FROM reviews WHERE user_id = ? AND item_id = ? AND timestamp = ?"
         return self._store._row(found, user, item, timestamp) is not None
 
-    def has_met(self, user: str, item: str) -> bool:
-        """Whether a review of the item by the user has arrived."""
-        return self._store._row("SELECT 1 FROM reviews WHERE user_id = ? AND item_id = ?", user, item) is not None
+    def has_met(self, user: str, item: str, before: int) -> bool:
+        """Whether a review of the item by the user, of a time before, has arrived."""
+        found = "SELECT 1 FROM reviews WHERE user_id = ? AND item_id = ? AND timestamp < ?"
+        return self._store._row(found, user, item, before) is not None
 
-    def met(self, user: str) -> set[str]:
-        """All items that the user met; as much work as the user has reviews."""
-        rows = self._connection.execute("SELECT DISTINCT item_id FROM reviews WHERE user_id = ?", (user,)).fetchall()
+    def met(self, user: str, before: int) -> set[str]:
+        """All items that the user met before a time; as much work as the user has reviews."""
+        found = "SELECT DISTINCT item_id FROM reviews WHERE user_id = ? AND timestamp < ?"
+        rows = self._connection.execute(found, (user, before)).fetchall()
         self._store.rows_read += len(rows)
         return {item for (item,) in rows}
 
