@@ -38,7 +38,7 @@ class PictureConfig(Config):
     form: Literal["jpeg", "array"] = "jpeg"
     """jpeg (a tenth of the room), array (raw uint8, rows from above, red green blue)."""
     quality: int = Field(default=90, ge=1, le=95)
-    """Of jpeg."""
+    """Quality of JPEG files."""
     minimum_side: int = Field(default=16, ge=1)
     """Pictures with a shorter side are refused: they are placeholders."""
     maximum_pixels: int = Field(default=50_000_000, ge=1)
