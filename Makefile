@@ -24,7 +24,7 @@ $(VENV)/.python:
 # Torch first and pinned by constraints.txt, so that no other package pulls another build of it.
 $(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e '.[all]'
+	$(PIP) install -c constraints.txt -e '.[encoders,bundled-encoders,track]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from moerec.cli import app
 from moerec.config import Config, implementations
+from moerec.engines.local import LocalEngineConfig
 from moerec.errors import ConfigError
 from moerec.losses.retrieval import FullSoftmaxConfig
 from moerec.models.baselines.base import Choice, Range
@@ -33,6 +34,7 @@ ROLES = [
     ("ranking_baseline", "ranking_baselines"),
     ("weighting", "training.ranker.weighting"),
     ("retrieval_loss", "training.retriever.loss"),
+    ("engine", "examples.engine"),
 ]
 
 MODALITIES = {
@@ -73,6 +75,15 @@ def base_recipe(section, key) -> dict:
             "ranker": [{"epochs": 3, "weighting": {"kind": weighting}}],
         },
     }
+    if key.path.startswith("examples."):
+        engine = chosen("examples.engine", implementations("engine"), "local")
+        recipe["dataset"] = {"source": "amazon_reviews"}
+        # What has the value null by default is there, so that its own keys can be set.
+        recipe["examples"] = {"negatives": {}, "tokens": {}, "pictures": {"form": "array"}, "engine": {"kind": engine}}
+        if key.path.startswith("examples.item_text.fields"):
+            recipe["examples"]["item_text"] = {"fields": [{"column": "title", "marker": "[TITLE]"}]}
+        if key.path == "examples.pictures.form":
+            recipe["examples"]["pictures"] = {}
     recipe["causal_features"]["chosen"]["kind"] = feature
     for part, otherwise in (("expert", "mlp"), ("gate", "dense")):
         if section.name.startswith(f"ranker.{part}."):
@@ -160,6 +171,9 @@ def test_a_required_key_cannot_be_left_out(section, key):
     del place[last]
     if key.path == "training.retriever[*].loss.kind":
         assert isinstance(parse_recipe(values).training.retriever[0].loss, FullSoftmaxConfig)
+        return
+    if key.path == "examples.engine.kind":
+        assert isinstance(parse_recipe(values).examples.engine, LocalEngineConfig)
         return
     with pytest.raises(ConfigError, match=rf"\b{last}\b"):
         parse_recipe(values)

@@ -119,7 +119,9 @@ def run(
 
     for table in results_tables(metrics):
         _show(table)
-    _show(f"report: {directory / 'report.html'}\nmodel:  {directory / 'model'}", wrap=False)
+    _show(f"report: {directory / 'report.html'}", wrap=False)
+    made = directory / "model" if loaded.has_model else metrics["examples"]["shards"]["url"]
+    _show(f"{'model: ' if loaded.has_model else 'shards:'} {made}", wrap=False)
 
 
 def _show_plan(recipe: Any, artifacts: Path, as_json: bool) -> None:
@@ -331,6 +333,12 @@ def generate_amazon(
         float, typer.Option(min=0, max=1, help="Share of lines with a broken copy beside them, counted in dirt.json.")
     ] = 0,
     plain: Annotated[bool, typer.Option("--plain", help="Write plain files instead of gzipped ones.")] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Write a picture of each product too, for `moerec generate image-server`.")
+    ] = False,
+    image_address: Annotated[
+        str, typer.Option(help="With --images: where the pictures will be served; it stands in the files of products.")
+    ] = "http://127.0.0.1:8765",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -338,14 +346,86 @@ def generate_amazon(
     from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
     from moerec.dataset.generators.amazon_tastes import GeneratedReviews
 
-    shape = GeneratedReviews(users, items, seed, reviews_per_user, dirt, compressed=not plain)
+    address = image_address if images else None
+    shape = GeneratedReviews(users, items, seed, reviews_per_user, dirt, not plain, address)
     made = generate_amazon_reviews(out, shape)
     if as_json:
         _print_json(made | {"categories": shape.categories})
         return
     broken = f" and {made['broken_lines']:,} broken lines" if dirt else ""
-    _show(f"{made['reviews']:,} reviews{broken} in {out}", wrap=False)
+    pictures = f" and {made['pictures']:,} pictures" if images else ""
+    _show(f"{made['reviews']:,} reviews{broken}{pictures} in {out}", wrap=False)
     _show(f"dataset: {{source: amazon_reviews, path: {out}, categories: [{', '.join(shape.categories)}]}}", wrap=False)
+
+
+@generate_app.command("image-server")
+def image_server(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `generate amazon-reviews --images` wrote.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8765,
+    faults: Annotated[float, typer.Option(min=0, max=1, help="Share of addresses that fail.")] = 0,
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", help="A fault to be drawn; repeat for several; by default all.")
+    ] = None,
+    recover_after: Annotated[
+        int | None, typer.Option(min=0, help="Requests after which a fault that may pass is over; never by default.")
+    ] = None,
+    retry_after: Annotated[int, typer.Option(min=0, help="Seconds that a busy answer asks to wait.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which addresses fail, and how.")] = 0,
+) -> None:
+    """Serve generated pictures on this machine, and fail on purpose, until Ctrl-C."""
+    import asyncio
+
+    from moerec.dataset.generators.image_server import ImageServer, ImageServerConfig
+
+    config = ImageServerConfig(faults, tuple(kind or ()), recover_after, retry_after, seed=seed)
+    server = ImageServer(folder, config, port)
+    asyncio.run(server.serve(lambda: _show(f"{server.address} serves {folder}; Ctrl-C ends it", wrap=False)))
+
+
+@app.command()
+def stream(
+    log: Annotated[
+        Path | None, typer.Argument(metavar="[LOG]", help="Folder of JSON-lines files that grow.", show_default=False)
+    ] = None,
+    prepared: Annotated[
+        Path, typer.Option(help="Folder of examples made of files: the rule, the products, the users to begin with.")
+    ] = Path("examples"),
+    state: Annotated[Path, typer.Option(help="Folder of what the stream keeps.")] = Path("stream-state"),
+    out: Annotated[Path, typer.Option(help="Folder for the new examples, texts and rejects.")] = Path("stream"),
+    kafka: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT,...", help="Read a topic of these brokers instead of LOG.")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic of Kafka; messages are reviews, keys are users.")] = None,
+    group: Annotated[str, typer.Option(help="Consumer group of Kafka.")] = "moerec",
+    kafka_set: Annotated[
+        list[str] | None, typer.Option("--kafka-set", metavar="KEY=VALUE", help="Setting of librdkafka; repeatable.")
+    ] = None,
+    batch_records: Annotated[int, typer.Option(min=1, help="Most records of a micro-batch.")] = 10_000,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Begin with no users: the log holds the reviews of PREPARED too.")
+    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Stop at the end of the log instead of following it.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --once the total as JSON; else a line for each micro-batch.")
+    ] = False,
+) -> None:
+    """Turn new reviews of an event log into examples; it may be killed at any moment and goes on."""
+    from moerec.engines.stream import open_stream, source_of, told
+
+    source = source_of(log, kafka, topic, group, kafka_set or ())
+    with open_stream(source, prepared, state, out, users=not replay, batch_records=batch_records) as opened:
+
+        def tell(counts: Any) -> None:
+            if as_json and not once:
+                print(json.dumps(opened.summary(counts)), flush=True)  # noqa: T201
+            else:
+                _console().print(told(opened.summary(counts)), soft_wrap=True)
+
+        opened.run(once, tell)
+        if as_json:
+            _print_json(opened.summary())
+        else:
+            _show(f"in all: {told(opened.summary())}", wrap=False)
 
 
 @app.command()

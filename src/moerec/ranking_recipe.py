@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from moerec.batches.negatives import NegativesConfig
 from moerec.config import Config, Discovered, gathered, implementations, near_match
+from moerec.features.negatives import NegativesConfig
 from moerec.models.two_stage import RETRIEVAL
 from moerec.tasks import TaskConfig, check_tasks
 

@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from moerec.config import Config, Discovered, gathered, implementations, kind_of, near_match, validate
+from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
 from moerec.dataset.splits import SplitConfig
 from moerec.errors import ConfigError
 from moerec.evaluation.metrics import METRICS
 from moerec.evaluation.predictions import metric_names
 from moerec.evaluation.protocols import ProtocolConfig
+from moerec.examples_recipe import ExamplesConfig
 from moerec.features.feature import FeatureConfig
 from moerec.features.similarity import SimilarityConfig
 from moerec.features.spec import FeatureSpec, checked_name
@@ -190,6 +192,8 @@ class Recipe(Config):
         Field(default={})
     )
     """Computed inputs of the ranker by name, as they stood just before each event."""
+    examples: ExamplesConfig | None = None
+    """Shards of training examples, made of raw reviews; null for none. A recipe may have nothing else."""
     retriever: Annotated[SerializeAsAny[Config] | None, Discovered("retriever", "retriever")] = None
     """The model that retrieves; null for none."""
     baselines: BaselinesConfig = BaselinesConfig()
@@ -224,8 +228,9 @@ class Recipe(Config):
             raise ValueError("'id' is the name of the item's own embedding; rename the feature")
         for name in (*self.modalities, *self.causal_features):
             checked_name(name)
-        if self.retriever is None and self.ranker is None:
-            raise ValueError("the recipe has no model; add retriever: or ranker:")
+        if not self.has_model and self.examples is None:
+            raise ValueError("the recipe has no model; add retriever: or ranker:, or examples: for shards alone")
+        self._check_examples()
         for spec in self.features:
             if spec.side not in ("item", "user") or spec.kind not in ("categorical", "multi", "dense"):
                 raise ValueError(
@@ -238,6 +243,23 @@ class Recipe(Config):
         self._check_judgement()
         self._check_ranker(names)
         return self
+
+    @property
+    def has_model(self) -> bool:
+        """Whether something is trained."""
+        return self.retriever is not None or self.ranker is not None
+
+    def _check_examples(self) -> None:
+        """Examples are made of the raw files of reviews, and without a model nothing else is."""
+        if self.examples is None:
+            return
+        if not isinstance(self.dataset.source, AmazonReviewsConfig):
+            raise ValueError("examples: they are made of raw reviews; write dataset: {source: amazon_reviews}")
+        if self.has_model:
+            return
+        for key in ("modalities", "features", "baselines", "training", "evaluation"):
+            if self._differs_from_default(key):
+                raise ValueError(f"{key}: only a model uses this, and the recipe has none; remove it, or add a model")
 
     def _check_item_tower(self, names: list[str]) -> None:
         """What the item tower of a retriever reads must be in the recipe."""

@@ -13,13 +13,13 @@ from moerec.batches.example_builder import ExampleBuilder
 from moerec.batches.example_rows import examples_of, with_negatives
 from moerec.batches.fitted_split import FittedSplit
 from moerec.batches.lookup_tables import UNKNOWN_USER, item_codes, user_codes
-from moerec.batches.negatives import NegativesConfig, draw_negatives
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.schema import UNKNOWN, Part
 from moerec.dataset.splits import SplitConfig
 from moerec.errors import CheckpointError, ConfigError, DatasetError
 from moerec.features.columns import apply_columns, fit_columns
 from moerec.features.feature import Catalogue
+from moerec.features.negatives import NegativesConfig, draw_negatives
 from moerec.features.spec import FeatureSpec
 from moerec.features.transforms import apply_transform, fit_transform
 from tests.batches.small_examples import SPECS, SPLIT, EarlierConfig, small_dataset, small_vectors

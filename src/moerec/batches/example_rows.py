@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from moerec.batches.negatives import Negatives
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.schema import Part
 from moerec.errors import ConfigError, DatasetError
+from moerec.features.negatives import Negatives
 
 
 def examples_of(dataset: Dataset, split: str, part: Part, labels: Sequence[str] = ()) -> pl.DataFrame:

@@ -1,51 +1,35 @@
-"""Many small files from the web: concurrent, bounded, resumable, and with a result or a reason for every address."""
+"""Many files from the web: concurrent, bounded, resumable, and with a content or a reason for every address."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import asyncio
+import os
 import random
-import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from moerec.config import Config
-from moerec.files import atomic_file
 from moerec.modalities.encoders import Progress
-from moerec.modalities.web import FetchError, download, host_of
+from moerec.modalities.fetch_cache import FetchCache, Outcome
+from moerec.modalities.fetch_config import FetchConfig
+from moerec.modalities.hosts import Hosts
+from moerec.modalities.http2 import Http2Client
+from moerec.modalities.own_loop import StoppedError, run_in_own_loop
+from moerec.modalities.web import AllowedAddresses, FetchError, Redirect, Start, WebClient, checked_url, host_of
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 Check = Callable[[bytes], "str | None"]
 """Looks at the bytes that came; gives the reason why they are not what was asked for, or None."""
 
-_LONGEST_PAUSE = 30.0
-
-
-class FetchConfig(Config):
-    """Limits of a fetch."""
-
-    workers: int = Field(default=16, ge=1)
-    """Addresses fetched at the same time."""
-    timeout_seconds: float = Field(default=20.0, gt=0)
-    """For one attempt from the connection to the last byte, redirects included."""
-    attempts: int = Field(default=3, ge=1)
-    """How often an address is tried when the failure may pass: no connection, time-out, cut short, 429, 5xx."""
-    backoff_seconds: float = Field(default=0.5, ge=0)
-    """Pause before the second attempt; it doubles, with jitter, up to 30 s."""
-    maximum_bytes: int = Field(default=20 * 1024 * 1024, ge=1)
-    """Larger files are refused."""
-    maximum_redirects: int = Field(default=5, ge=0)
-    """Redirects followed for one address."""
-    host_failures: int = Field(default=20, ge=1)
-    """A host is given up after so many failures in a row."""
-    allow_private: bool = False
-    """Fetch from addresses of this machine and of private networks too."""
-    retry_failed: bool = False
-    """Ask again for addresses that were refused for good in an earlier run (404, not an image)."""
+# Addresses looked at for each that is fetched, so that a slow host does not hold up the others.
+_LOOKAHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -58,20 +42,77 @@ class FetchResult:
     """Why it did not; short and without the address, so that reasons can be counted."""
 
 
-@dataclass
-class _Hosts:
-    """Failures in a row of each host, and the hosts that are given up."""
+def _nothing(*_given: Any) -> None:
+    return None
 
-    limit: int
-    in_a_row: Counter[str] = field(default_factory=Counter)
-    given_up: set[str] = field(default_factory=set)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def record(self, host: str, succeeded: bool) -> None:
-        with self.lock:
-            self.in_a_row[host] = 0 if succeeded else self.in_a_row[host] + 1
-            if self.in_a_row[host] >= self.limit:
-                self.given_up.add(host)
+def _always(_sha256: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Use:
+    """What is done with what comes. All but `start` and `done` are called from several threads."""
+
+    start: Start = _nothing
+    """Refuses a body by its first bytes, so that the rest need not come."""
+    check: Check = _nothing
+    """Refuses a content, which is then not kept."""
+    take: Callable[[str, bytes], None] = _nothing
+    """Gets the SHA-256 and each content that is kept, once or again when an earlier run was killed."""
+    done: Callable[[str], bool] = _always
+    """Whether the content of that SHA-256 has been taken before."""
+    problem: Callable[[str], str | None] = _nothing
+    """Why a content that was taken is of no use; it is counted as a reason."""
+
+
+@dataclass(frozen=True)
+class FetchSummary:
+    """What a run did. `addresses` = `ok` + the sum of `reasons`."""
+
+    addresses: int
+    """Distinct addresses."""
+    ok: int
+    """Addresses with a content that is of use."""
+    reasons: dict[str, int]
+    """How many of the others for each reason, the most frequent first."""
+    kept: int
+    """Addresses, good and bad, that an earlier run had settled."""
+    requests: int
+    """Requests sent, second attempts and redirects included."""
+    connections: int
+    """Connections opened for them."""
+    bytes: int
+    """Bytes of contents that came."""
+    seconds: float
+    """Wall-clock time."""
+
+
+def run_fetch(
+    urls: Iterable[str],
+    folder: Path,
+    config: FetchConfig,
+    use: Use | None = None,
+    progress: Progress | None = None,
+    total: int | None = None,
+) -> FetchSummary:
+    """Settle each address once; memory does not grow with their number.
+
+    What an earlier run fetched or was refused for good is not asked for again. What may have passed is.
+
+    Args:
+        urls: http and https addresses, read as they are needed; repeats are fetched once.
+        folder: a `FetchCache`.
+        config: limits.
+        use: what is done with the contents.
+        progress: called, from another thread, with the number of addresses settled and their total.
+        total: distinct addresses, if it is known, for `progress`.
+
+    Raises:
+        MissingExtraError: aiohttp is not installed.
+        DatasetError: the table of the folder is damaged.
+    """
+    return run_in_own_loop(lambda: _Run(folder, config, use or Use(), progress, total).settle_all(iter(urls)))
 
 
 def fetch(
@@ -80,103 +121,178 @@ def fetch(
     config: FetchConfig,
     check: Check,
     progress: Progress | None = None,
+    start: Start = _nothing,
 ) -> dict[str, FetchResult]:
-    """Fetch each address once into a folder; what an earlier run fetched is not asked for again.
-
-    Failures that may pass are tried again in the next run; those for good are remembered. Proxies are not used.
+    """Fetch each address once; see `run_fetch`.
 
     Args:
-        urls: http and https addresses; repeats are fetched once.
-        folder: content by the SHA-256 of the address.
+        urls: http and https addresses.
+        folder: a `FetchCache`.
         config: limits.
-        check: refuses content that is not what was asked for.
-        progress: called with the number of addresses settled and their total.
+        check: refuses content that is not what was asked for; called from several threads.
+        progress: called, from another thread, with the number of addresses settled and their total.
+        start: refuses content by its first bytes.
 
     Returns:
         a result for every address, in the order of first appearance.
     """
     distinct = list(dict.fromkeys(urls))
-    results: dict[str, FetchResult] = {}
-    hosts = _Hosts(config.host_failures)
-    waiting = iter(distinct)
-    lock = threading.Lock()
-    stop = threading.Event()
+    run_fetch(distinct, folder, config, Use(start=start, check=check), progress, len(distinct))
+    with FetchCache(folder) as cache:
+        return {url: _result(cache, cache.get(url)) for url in distinct}
 
-    def work() -> None:
-        while not stop.is_set():
-            with lock:
-                url = next(waiting, None)
-            if url is None:
-                return
-            result = _settle(url, folder, config, check, hosts, stop)
-            with lock:
-                results[url] = result
-                if progress is not None:
-                    progress(len(results), len(distinct))
 
-    with ThreadPoolExecutor(config.workers, "fetch") as pool:
-        workers = [pool.submit(work) for _ in range(min(config.workers, len(distinct)))]
+def _result(cache: FetchCache, outcome: Outcome | None) -> FetchResult:
+    if outcome is None:
+        raise ValueError("every address that was given has an outcome")
+    return FetchResult(cache.path(outcome.sha256) if outcome.sha256 else None, outcome.reason)
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(
+        self, folder: Path, config: FetchConfig, use: Use, progress: Progress | None, total: int | None
+    ) -> None:
+        self.folder, self.config, self.use = folder, config, use
+        self.progress, self.total = progress, total
+        self.reasons: Counter[str | None] = Counter()
+        self.kept = self.bytes = 0
+        self.under_way: set[str] = set()
+
+    async def settle_all(self, urls: Iterator[str]) -> FetchSummary:
+        config = self.config
+        began = time.monotonic()
+        self.ends = None if config.run_seconds is None else began + config.run_seconds
+        self.hosts = Hosts(
+            config.workers,
+            config.host_connections,
+            config.host_pause_seconds,
+            config.longest_pause_seconds,
+            config.host_failures,
+        )
+        allowed = AllowedAddresses(config.allow_private, [ip_network(network) for network in config.allow_networks])
+        client_type = Http2Client if config.http2 else WebClient
+        # Decoding leaves Python's lock, so threads use all cores.
+        self.pool = ThreadPoolExecutor(_cores(), "pictures")
         try:
-            wait(workers, return_when=FIRST_EXCEPTION)
+            with FetchCache(self.folder) as self.cache:
+                async with client_type(allowed) as self.client:
+                    self.number = self.cache.begin_run()
+                    async with asyncio.TaskGroup() as group:
+                        for _ in range(config.workers * _LOOKAHEAD):
+                            group.create_task(self._work(urls))
         finally:
-            # After Ctrl-C, or an error in one worker, the others end with the address they are at.
-            stop.set()
-        for worker in workers:
-            worker.result()
-    return {url: results[url] for url in distinct}
+            self.pool.shutdown(wait=True, cancel_futures=True)
+        ok = self.reasons.pop(None, 0)
+        return FetchSummary(
+            addresses=ok + self.reasons.total(),
+            ok=ok,
+            reasons={str(reason): count for reason, count in self.reasons.most_common()},
+            kept=self.kept,
+            requests=self.client.requests,
+            connections=self.client.connections,
+            bytes=self.bytes,
+            seconds=time.monotonic() - began,
+        )
 
+    async def _work(self, urls: Iterator[str]) -> None:
+        for url in urls:
+            await self._settle(url)
 
-def _settle(
-    url: str, folder: Path, config: FetchConfig, check: Check, hosts: _Hosts, stop: threading.Event
-) -> FetchResult:
-    name = hashlib.sha256(url.encode()).hexdigest()
-    path = folder / name[:2] / name
-    remembered = path.with_suffix(".failed")
-    if path.is_file():
-        return FetchResult(path=path)
-    if remembered.is_file() and not config.retry_failed:
-        return FetchResult(reason=json.loads(remembered.read_text(encoding="utf-8"))["reason"])
-    try:
-        host = host_of(url)
-    except FetchError as failure:
-        return FetchResult(reason=failure.reason)
-    if host in hosts.given_up:
-        return FetchResult(reason=f"host given up after {config.host_failures} failures in a row")
-    try:
-        content = _attempts(url, config, check, stop)
-    except FetchError as failure:
-        # A refusal of our own says nothing about the host.
-        if failure.asked:
-            hosts.record(host, succeeded=False)
-        if failure.final:
-            with atomic_file(remembered) as temporary:
-                temporary.write_text(json.dumps({"url": url, "reason": failure.reason}), encoding="utf-8")
-        return FetchResult(reason=failure.reason)
-    hosts.record(host, succeeded=True)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(content)
-    remembered.unlink(missing_ok=True)
-    return FetchResult(path=path)
-
-
-def _attempts(url: str, config: FetchConfig, check: Check, stop: threading.Event) -> bytes:
-    """The checked content; the failure of the last attempt if none succeeds."""
-    # Jitter by address: hosts are not hit in step, and a run can be repeated.
-    jitter = random.Random(url)
-    attempt = 0
-    while True:
-        attempt += 1
+    async def _settle(self, url: str) -> None:
+        known = self.cache.get(url)
+        if url in self.under_way or (known is not None and known.run == self.number):
+            return  # a repeat
+        self.under_way.add(url)
         try:
-            content = download(
-                url, config.timeout_seconds, config.maximum_bytes, config.maximum_redirects, config.allow_private
-            )
-            reason = check(content)
-            if reason is not None:
-                raise FetchError(reason, final=True)
-            return content
-        except FetchError as failure:
-            if not failure.passing or attempt == config.attempts:
-                raise
-            pause = config.backoff_seconds * 2 ** (attempt - 1) * jitter.uniform(0.5, 1.0)
-            if stop.wait(min(max(pause, failure.retry_after), _LONGEST_PAUSE)):
-                raise
+            outcome = await self._outcome(url, known)
+            self.cache.put(url, replace(outcome, run=self.number))
+        finally:
+            self.under_way.remove(url)
+        problem = self.use.problem(outcome.sha256) if outcome.sha256 else outcome.reason
+        self.reasons[problem] += 1
+        if self.progress is not None:
+            done = self.reasons.total()
+            try:
+                self.progress(done, self.total or done)
+            except BaseException as error:  # noqa: BLE001  it is raised again where the caller waits
+                raise StoppedError(error) from None
+
+    async def _outcome(self, url: str, known: Outcome | None) -> Outcome:
+        if known is not None and known.sha256 is not None and self.cache.holds(known):
+            if not self.use.done(known.sha256):
+                await self._in_thread(self._take_kept, known.sha256)
+            self.kept += 1
+            return known
+        if known is not None and known.final and not self.config.retry_failed:
+            self.kept += 1
+            return known
+        # Jitter by address: hosts are not hit in step, and a run can be repeated.
+        jitter = random.Random(f"{self.config.seed}\0{url}")
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                sha256, size = await self._attempt(url, first=attempt == 1)
+                return Outcome(sha256, size, attempts=attempt)
+            except FetchError as failure:
+                if not failure.passing or attempt == self.config.attempts:
+                    return Outcome(reason=failure.reason, final=failure.final, attempts=attempt)
+            pause = self.config.backoff_seconds * 2 ** (attempt - 1) * jitter.uniform(0.5, 1.0)
+            await asyncio.sleep(min(pause, self.config.longest_pause_seconds))
+
+    async def _attempt(self, url: str, first: bool) -> tuple[str, int]:
+        """Follow redirects to a content; its SHA-256 and size."""
+        left = self.config.timeout_seconds
+        for _ in range(self.config.maximum_redirects + 1):
+            address = checked_url(url)
+            host = host_of(address)
+            async with self.hosts.turn(host):
+                began = time.monotonic()
+                answer = await self._ask(address, host, left, first)
+                left -= time.monotonic() - began
+                if isinstance(answer, bytes):
+                    # The place is kept until the content is taken, so that contents do not pile up in memory.
+                    return await self._in_thread(self._take, answer)
+            url = answer.url
+        raise FetchError(f"more than {self.config.maximum_redirects} redirects", final=True, host_is_well=True)
+
+    async def _ask(self, address: URL, host: str, seconds: float, first: bool) -> bytes | Redirect:
+        if self.ends is not None:
+            seconds = min(seconds, self.ends - time.monotonic())
+            if seconds <= 0:
+                raise FetchError("out of time for this run", host_is_well=True)
+        began = asyncio.get_running_loop().time()
+        failure: FetchError | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self.client.ask(address, self.config.maximum_bytes, self.use.start)
+        except TimeoutError:
+            failure = FetchError("timeout", passing=True)
+            raise failure from None
+        except FetchError as refused:
+            failure = refused
+            raise
+        finally:
+            self.hosts.record(host, failure, began, first)
+        self.bytes += len(answer) if isinstance(answer, bytes) else 0
+        return answer
+
+    def _take(self, content: bytes) -> tuple[str, int]:
+        reason = self.use.check(content)
+        if reason is not None:
+            raise FetchError(reason, final=True, host_is_well=True)
+        sha256 = self.cache.keep(content)
+        self.use.take(sha256, content)
+        return sha256, len(content)
+
+    def _take_kept(self, sha256: str) -> None:
+        self.use.take(sha256, self.cache.path(sha256).read_bytes())
+
+    async def _in_thread(self, function: Callable[..., Any], *given: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *given)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -29,7 +29,7 @@ from moerec.modalities.encoders import (
     loading,
     locate_encoder,
 )
-from moerec.modalities.images import BrokenImageError, Location, read_image
+from moerec.modalities.images import BrokenImageError, Location, centre_crop, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -136,19 +136,7 @@ def load_image_encoder(location: Path, config: ImageEncoderConfig) -> EncodeImag
 
 def lite0_pixels(image: Image) -> NDArray[np.float32]:
     """What EfficientNet-Lite expects: shorter side to 256 (bicubic), centre 224, (x - 127) / 128; [3, 224, 224]."""
-    from PIL import Image as Pillow
-
-    scale = _LITE0_RESIZED / min(image.size)
-    size = (max(_LITE0_RESIZED, round(image.width * scale)), max(_LITE0_RESIZED, round(image.height * scale)))
-    left, top = (size[0] - _LITE0_CROP) // 2, (size[1] - _LITE0_CROP) // 2
-    # The region in the source's own coordinates: only what is seen is computed, however long the picture is.
-    box = (
-        left * image.width / size[0],
-        top * image.height / size[1],
-        (left + _LITE0_CROP) * image.width / size[0],
-        (top + _LITE0_CROP) * image.height / size[1],
-    )
-    crop = image.resize((_LITE0_CROP, _LITE0_CROP), Pillow.Resampling.BICUBIC, box=box)
+    crop = centre_crop(image, _LITE0_RESIZED, _LITE0_CROP)
     pixels = (np.asarray(crop, np.float32) - _LITE0_MEAN) / _LITE0_SCALE  # [224, 224, 3]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
 

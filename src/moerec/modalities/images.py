@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from moerec.errors import ConfigError, MissingExtraError
 from moerec.modalities.encoders import Progress
-from moerec.modalities.fetch import FetchConfig, fetch
+from moerec.modalities.fetch import fetch
+from moerec.modalities.fetch_config import FetchConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+NO_IMAGE_NAMED = "no image named"
+NOT_AN_IMAGE = "not an image"
+MINIMUM_SIDE = 2
+"""A picture of one pixel is a page's way to count visits, and shows nothing."""
 _MAXIMUM_PIXELS = 100_000_000
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_STARTS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
+_PLAIN = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 
 
 class BrokenImageError(Exception):
@@ -36,33 +56,119 @@ class Location:
     """Why the item has no picture."""
 
 
-def read_image(content: bytes) -> Image:
+def format_of(start: bytes) -> str | None:
+    """The format that the first bytes (12 suffice) belong to, also of pictures that are not read; None if of none."""
+    for magic, name in _STARTS.items():
+        if start.startswith(magic):
+            return name
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WEBP"
+    if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis", b"heic", b"heix", b"mif1"):
+        return "AVIF" if start[8:11] == b"avi" else "HEIC"
+    return None
+
+
+def start_problem(start: bytes) -> str | None:
+    """The reason why a file that begins so is no picture that can be read, whatever its name and header say."""
+    form = format_of(start)
+    if form is None:
+        return NOT_AN_IMAGE
+    return None if form in _FORMATS else f"format {form} is not read"
+
+
+def read_image(
+    content: bytes, minimum_side: int = MINIMUM_SIDE, maximum_pixels: int | None = None, enough: int | None = None
+) -> Image:
     """Decode a picture wholly, as RGB: turned as its camera says, transparency on white, first frame of several.
+
+    Args:
+        content: the file.
+        minimum_side: pictures with a shorter side are refused.
+        maximum_pixels: larger ones are refused by their header, before a pixel is decoded; by default 100 million.
+        enough: a JPEG may be decoded at a half, a quarter or an eighth as long as each side has so many pixels.
 
     Raises:
         BrokenImageError: not a picture, cut short, or of absurd size.
         MissingExtraError: pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise MissingExtraError("pillow", "images", "reading images") from None
+    problem = start_problem(content[:32])
+    if problem is not None:
+        raise BrokenImageError(problem)
+    limit = _MAXIMUM_PIXELS if maximum_pixels is None else maximum_pixels
+    absurd = BrokenImageError(f"more than {limit} pixels")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that the limit is for, and of odd metadata
+            opened = Image.open(io.BytesIO(content), formats=_FORMATS)
+        with opened:
+            if opened.width * opened.height > limit:
+                raise absurd
+            if min(opened.size) < minimum_side:
+                raise BrokenImageError(f"smaller than {minimum_side} pixels")
+            if enough is not None:
+                opened.draft(None, (enough, enough))
+            opened.load()
+            return _plain_colours(opened)
+    except BrokenImageError:
+        raise
+    except UnidentifiedImageError:
+        raise BrokenImageError(NOT_AN_IMAGE) from None
+    except Image.DecompressionBombError:
+        raise absurd from None
+    except Exception:  # noqa: BLE001  decoders raise anything at all for damaged files
+        raise BrokenImageError("damaged image") from None
+
+
+def _plain_colours(opened: Image) -> Image:
+    """RGB, turned as the camera says, on white."""
+    from PIL import Image, ImageOps
+
+    turned = ImageOps.exif_transpose(opened)
+    if turned.mode in _DEEP or (turned.mode == "I" and opened.format == "PNG"):
+        # Pillow would clip 16 bits to 8, which makes nearly everything white.
+        return Image.fromarray((np.asarray(turned).astype(np.int64) >> 8).astype(np.uint8)).convert("RGB")
+    if turned.mode not in _PLAIN:
+        raise BrokenImageError(f"colour mode {turned.mode} is not read")
+    if turned.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in turned.info:
+        above = turned.convert("RGBA")
+        white = Image.new("RGBA", above.size, (255, 255, 255, 255))
+        turned = Image.alpha_composite(white, above)
+    return turned.convert("RGB")
+
+
+def centre_crop(image: Image, short_side: int, crop: int) -> Image:
+    """The shorter side to `short_side` with the aspect kept (bicubic), then the square of `crop` in the middle."""
+    from PIL import Image as Pillow
+
+    scale = short_side / min(image.size)
+    size = (max(short_side, round(image.width * scale)), max(short_side, round(image.height * scale)))
+    left, top = (size[0] - crop) // 2, (size[1] - crop) // 2
+    # The region in the source's own coordinates: only what is seen is computed, however long the picture is.
+    box = (
+        left * image.width / size[0],
+        top * image.height / size[1],
+        (left + crop) * image.width / size[0],
+        (top + crop) * image.height / size[1],
+    )
+    return image.resize((crop, crop), Pillow.Resampling.BICUBIC, box=box)
+
+
+def open_jpeg(content: bytes) -> Image:
+    """A JPEG file, not yet decoded; for those that are known to be of a reasonable size.
+
+    Raises:
+        OSError: it is none.
+        MissingExtraError: pillow is not installed.
+    """
+    try:
+        from PIL import Image
     except ImportError:
         raise MissingExtraError("pillow", "encoders", "reading images") from None
-    try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")) as opened:
-            if opened.width * opened.height > _MAXIMUM_PIXELS:
-                raise BrokenImageError(f"more than {_MAXIMUM_PIXELS} pixels")
-            opened.load()
-            turned = ImageOps.exif_transpose(opened)
-            if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
-                above = turned.convert("RGBA")
-                white = Image.new("RGBA", above.size, (255, 255, 255, 255))
-                turned = Image.alpha_composite(white, above)
-            return turned.convert("RGB")
-    except UnidentifiedImageError:
-        raise BrokenImageError("not an image") from None
-    except (OSError, ValueError, SyntaxError, EOFError, KeyError, OverflowError, MemoryError):
-        # Pillow raises all of these for damaged files.
-        raise BrokenImageError("damaged image") from None
+    return Image.open(io.BytesIO(content), formats=("JPEG",))
 
 
 def image_problem(content: bytes) -> str | None:
@@ -106,7 +212,7 @@ def by_cell(cells: Sequence[str | None], folder: Path | None, where: str = "moda
 
 def _of_cell(cell: str, folder: Path | None, where: str) -> Location:
     if not cell:
-        return Location(reason="no image named")
+        return Location(reason=NO_IMAGE_NAMED)
     if cell.lower().startswith(("http://", "https://")):
         return Location(url=cell)
     if folder is None:
@@ -122,7 +228,7 @@ def fetch_locations(
 ) -> list[Location]:
     """The same places with each web address replaced by a file or by the reason why it gave none."""
     urls = [place.url for place in locations if place.url is not None]
-    fetched = fetch(urls, folder, config, image_problem, progress) if urls else {}
+    fetched = fetch(urls, folder, config, image_problem, progress, start_problem) if urls else {}
     return [
         place if place.url is None else Location(path=fetched[place.url].path, reason=fetched[place.url].reason)
         for place in locations

@@ -22,7 +22,7 @@ from moerec.modalities.cache import Vectors
 from moerec.modalities.cells import require_columns, single_values
 from moerec.modalities.encode import TextEncoderConfig, encode_texts
 from moerec.modalities.encoders import Progress
-from moerec.modalities.fetch import FetchConfig
+from moerec.modalities.fetch_config import FetchConfig
 from moerec.modalities.given import align, read_item_ids, read_matrix
 from moerec.modalities.image_encoders import ImageEncoderConfig, encode_images
 from moerec.modalities.images import Location, by_cell, by_item_id, fetch_locations

@@ -1,28 +1,58 @@
-"""One file from one web address, with every limit that an untrusted address needs."""
+"""One file from one web address, with every limit that an untrusted address needs.
+
+Connections are kept alive and used again (HTTP/1.1). Each connection is checked at the moment its socket is made, by
+the very network address that it will go to. So neither a redirect, nor a name that changes its answer, nor an address
+in an odd notation leads into a private network. Proxies and cookies are not used.
+"""
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
 import socket
-import ssl
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from collections.abc import AsyncIterable, Callable, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
+from moerec.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
+    from yarl import URL
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Start = Callable[[bytes], "str | None"]
+"""Looks at the first bytes of a body; gives the reason why the rest need not come, or None."""
+
+START_BYTES = 32
+"""So many bytes, or all if there are fewer, are given to `Start`."""
 _CHUNK = 64 * 1024
 _PASSING_STATUS = {408, 425, 429}
-_HEADERS = {"User-Agent": "moerec", "Accept-Encoding": "identity", "Accept": "image/*,*/*;q=0.5"}
+_HOST_IS_WELL = {404, 410}
+REDIRECTS = {301, 302, 303, 307, 308}
+# Formats that can be read, so that a host that can choose does not send others.
+HEADERS = {
+    "User-Agent": "moerec",
+    "Accept-Encoding": "identity",
+    "Accept": "image/jpeg,image/png,image/webp,image/gif,*/*;q=0.1",
+}
+KEPT_ALIVE_SECONDS = 15.0
+_NAMES_KNOWN_SECONDS = 60
 
 
 class FetchError(Exception):
     """An address gave nothing."""
 
     def __init__(
-        self, reason: str, passing: bool = False, final: bool = False, asked: bool = True, retry_after: float = 0.0
+        self,
+        reason: str,
+        passing: bool = False,
+        final: bool = False,
+        host_is_well: bool = False,
+        retry_after: float = 0.0,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -31,179 +61,48 @@ class FetchError(Exception):
         """Worth another attempt now."""
         self.final = final
         """Not worth another attempt in a later run either."""
-        self.asked = asked
-        """The host was asked; otherwise the address was refused beforehand."""
+        self.host_is_well = host_is_well
+        """It says nothing against the host: the host answered, or was not asked."""
         self.retry_after = retry_after
         """Seconds that the host asks to wait."""
 
 
-class _RedirectError(Exception):
-    def __init__(self, location: str) -> None:
-        self.location = location
+class PrivateAddressError(OSError):
+    """The network address is not to be connected to."""
 
 
-def host_of(url: str) -> str:
-    """Host and port of an address, in lower case.
+@dataclass(frozen=True)
+class Redirect:
+    """The answer is elsewhere."""
 
-    Raises:
-        FetchError: it is not an http or https address.
-    """
-    return _split(url)[0].netloc.rpartition("@")[2].lower()
+    url: str
 
 
-def download(url: str, timeout: float, maximum_bytes: int, maximum_redirects: int, allow_private: bool) -> bytes:
-    """The body of one address.
-
-    Each redirect is checked like the address itself. The connection goes to the very network address that was
-    checked, so a name that changes its answer in between gains nothing.
-
-    Args:
-        url: http or https.
-        timeout: seconds for everything, from the first connection to the last byte (resolving a name excepted).
-        maximum_bytes: a larger body is refused.
-        maximum_redirects: how many are followed.
-        allow_private: also addresses that are not of the public internet.
+def checked_url(url: str) -> URL:
+    """The address in its parts, without user name and fragment.
 
     Raises:
-        FetchError: with the reason, and whether another attempt makes sense.
+        FetchError: it is empty, or no http or https address.
+        MissingExtraError: aiohttp is not installed.
     """
-    deadline = time.monotonic() + timeout
-    for _ in range(maximum_redirects + 1):
-        try:
-            return _get(url, deadline, maximum_bytes, allow_private)
-        except _RedirectError as redirect:
-            url = urljoin(url, redirect.location)
-    raise FetchError(f"more than {maximum_redirects} redirects", final=True)
-
-
-def _get(url: str, deadline: float, maximum_bytes: int, allow_private: bool) -> bytes:
-    parts, host, port = _split(url)
-    addresses = _checked_addresses(host, port, allow_private)
-    target = quote(parts.path or "/", safe="/%:=&~+!$,;'@()*[]") + (
-        f"?{quote(parts.query, safe='/%:=&?~+!$,;@()*[]')}" if parts.query else ""
-    )
-    with _connection(parts.scheme, host, port, addresses, deadline) as connection:
-        connection.request("GET", target, headers=_HEADERS)
-        response = connection.getresponse()
-        if response.status in (301, 302, 303, 307, 308) and response.getheader("Location"):
-            raise _RedirectError(str(response.getheader("Location")))
-        if response.status != 200:
-            passing = response.status in _PASSING_STATUS or response.status >= 500
-            raise FetchError(
-                f"http {response.status}", passing, final=not passing, retry_after=_seconds(response, passing)
-            )
-        return _body(response, maximum_bytes)
-
-
-def _body(response: http.client.HTTPResponse, maximum_bytes: int) -> bytes:
-    too_large = FetchError(f"larger than {maximum_bytes} bytes")
-    if response.length is not None and response.length > maximum_bytes:
-        raise too_large
-    content = bytearray()
-    while chunk := response.read1(_CHUNK):
-        content += chunk
-        if len(content) > maximum_bytes:
-            raise too_large
-    # `length` counts down what the host announced; the standard library accepts a short body in silence.
-    if response.length:
-        raise FetchError("cut short", passing=True)
-    return bytes(content)
-
-
-@contextmanager
-def _connection(
-    scheme: str, host: str, port: int, addresses: list[str], deadline: float
-) -> Iterator[http.client.HTTPConnection]:
-    """A connection to a checked network address that is cut at the deadline, however slowly bytes trickle in."""
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise FetchError("timeout", passing=True)
-    connection: http.client.HTTPConnection
-    if scheme == "https":
-        connection = http.client.HTTPSConnection(host, port)
-    else:
-        connection = http.client.HTTPConnection(host, port)
-    expired = threading.Event()
-    # The response may outlive `connection.sock`, which is dropped as soon as the host says that it will close.
-    sockets: list[socket.socket] = []
-
-    def cut() -> None:
-        expired.set()
-        for opened in sockets:
-            with suppress(OSError):  # it is closed already
-                opened.shutdown(socket.SHUT_RDWR)
-
-    watch = threading.Timer(remaining, cut)
-    watch.daemon = True
-    watch.start()
+    yarl = _aiohttp("yarl")
+    if not url.strip():
+        raise FetchError("no address", host_is_well=True)
+    refused = FetchError("not an http or https address", host_is_well=True)
     try:
-        sockets.append(_connect(addresses, port, deadline))
-        if scheme == "https":
-            sockets.append(_tls().wrap_socket(sockets[0], server_hostname=host))
-        connection.sock = sockets[-1]
-        # The watch may have fired before there was anything to cut.
-        if expired.is_set():
-            raise FetchError("timeout", passing=True)
-        yield connection
-        # A body cut by the watch looks like one that ended.
-        if expired.is_set():
-            raise FetchError("timeout", passing=True)
-    except (FetchError, _RedirectError):
-        if expired.is_set():
-            raise FetchError("timeout", passing=True) from None
-        raise
-    except ssl.SSLCertVerificationError:
-        raise FetchError("certificate refused", final=True) from None
-    except (OSError, http.client.HTTPException) as error:
-        if expired.is_set() or isinstance(error, TimeoutError):
-            raise FetchError("timeout", passing=True) from None
-        if isinstance(error, http.client.IncompleteRead):
-            raise FetchError("cut short", passing=True) from None
-        reason = "no connection" if isinstance(error, OSError) else "not an HTTP answer"
-        raise FetchError(reason, passing=True) from None
-    finally:
-        watch.cancel()
-        connection.close()
-        for opened in sockets:
-            opened.close()
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    # Reading the machine's certificates takes longer than fetching a picture.
-    return ssl.create_default_context()
-
-
-def _split(url: str) -> tuple[SplitResult, str, int]:
-    refused = FetchError("not an http or https address", asked=False)
-    try:
-        parts = urlsplit(url.strip())
-        port = parts.port
-        host = (parts.hostname or "").encode("idna").decode("ascii")
-    except (ValueError, UnicodeError):
+        parsed: URL = yarl.URL(url.strip())
+        host = parsed.host or ""
+        if parsed.scheme not in ("http", "https") or not parsed.port or not host or len(host.split()) != 1:
+            raise refused
+        parsed = parsed.with_fragment(None) if parsed.fragment else parsed
+        return parsed.with_user(None) if parsed.user is not None else parsed
+    except (ValueError, TypeError, UnicodeError):
         raise refused from None
-    if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in host):
-        raise refused
-    return parts, host, port or (443 if parts.scheme == "https" else 80)
 
 
-def _checked_addresses(host: str, port: int, allow_private: bool) -> list[str]:
-    """The network addresses of the host; all of them must be public."""
-    try:
-        found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    except (OSError, UnicodeError):
-        raise FetchError("host name not found", passing=True) from None
-    if not allow_private and not all(is_public(address) for address in found):
-        raise FetchError("address of a private network", asked=False)
-    return found
-
-
-def _connect(addresses: list[str], port: int, deadline: float) -> socket.socket:
-    """A connection to the first of the addresses that answers."""
-    for address in addresses[:-1]:
-        with suppress(OSError):
-            return socket.create_connection((address, port), timeout=max(0.001, deadline - time.monotonic()))
-    return socket.create_connection((addresses[-1], port), timeout=max(0.001, deadline - time.monotonic()))
+def host_of(address: URL) -> str:
+    """Host and port of an address."""
+    return f"{address.host}:{address.port}"
 
 
 def is_public(address: str) -> bool:
@@ -215,10 +114,166 @@ def is_public(address: str) -> bool:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if wrapped is not None:
             return is_public(str(wrapped))
+        if ip in ipaddress.IPv6Network("64:ff9b:1::/48"):  # for use within one network; later Pythons know it
+            return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-def _seconds(response: http.client.HTTPResponse, passing: bool) -> float:
-    """What `Retry-After` asks for, if it is a number of seconds."""
-    value = response.getheader("Retry-After") or ""
-    return float(value) if passing and value.isdigit() else 0.0
+class AllowedAddresses:
+    """Which network addresses may be connected to."""
+
+    def __init__(self, private: bool = False, networks: Sequence[Network] = ()) -> None:
+        self._private = private
+        self._networks = tuple(networks)
+
+    def __contains__(self, address: str) -> bool:
+        if self._private:
+            return True
+        try:
+            ip = ipaddress.ip_address(address.partition("%")[0])
+            return is_public(address) or any(ip in network for network in self._networks)
+        except ValueError:
+            return False  # not in plain notation; the operating system would find some meaning in it
+
+
+class WebClient:
+    """Connections to many hosts; as an asynchronous context manager."""
+
+    def __init__(self, allowed: AllowedAddresses) -> None:
+        self._allowed = allowed
+        self.requests = 0
+        """Requests sent, redirects followed included."""
+        self.connections = 0
+        """Connections opened."""
+
+    async def __aenter__(self) -> WebClient:
+        aiohttp = _aiohttp("aiohttp")
+        # How many connections there are, and to whom, is bounded before a request is made; see `hosts`.
+        self._connector = aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=KEPT_ALIVE_SECONDS,
+            ttl_dns_cache=_NAMES_KNOWN_SECONDS,
+            socket_factory=self._checked_socket,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=self._connector,
+            headers=HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def ask(self, address: URL, maximum_bytes: int, start: Start) -> bytes | Redirect:
+        """Send one request; the caller sets the time that it may take.
+
+        Args:
+            address: from `checked_url`.
+            maximum_bytes: a larger body is refused.
+            start: refuses a body by its first bytes.
+
+        Raises:
+            FetchError: with the reason, and whether another attempt makes sense.
+        """
+        aiohttp = _aiohttp("aiohttp")
+        self.requests += 1
+        try:
+            async with self._session.get(address, allow_redirects=False) as response:
+                if response.status in REDIRECTS and response.headers.get("Location"):
+                    await _drain(response)
+                    return Redirect(urljoin(str(address), response.headers["Location"]))
+                if response.status != 200:
+                    await _drain(response)
+                    raise refusal(response.status, response.headers.get("Retry-After", ""))
+                return await read_body(response.content.iter_any(), response.content_length, maximum_bytes, start)
+        except aiohttp.ClientConnectorCertificateError:
+            raise FetchError("certificate refused", final=True) from None
+        except aiohttp.ClientConnectorDNSError:
+            raise FetchError("host name not found", passing=True) from None
+        except aiohttp.ClientPayloadError:
+            raise FetchError("cut short", passing=True) from None
+        except aiohttp.ClientResponseError:
+            raise FetchError("not an HTTP answer", passing=True) from None
+        except aiohttp.InvalidURL:
+            raise FetchError("not an http or https address", host_is_well=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(getattr(error, "os_error", None), PrivateAddressError):
+                raise FetchError("address of a private network", host_is_well=True) from None
+            raise FetchError("no connection", passing=True) from None
+
+    def _checked_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """A socket for one network address (family, type, protocol, name, where), if that may be connected to."""
+        family, kind, protocol, _, where = address
+        if str(where[0]) not in self._allowed:
+            raise PrivateAddressError("address of a private network")
+        self.connections += 1
+        return socket.socket(family, kind, protocol)
+
+
+def _aiohttp(name: str) -> Any:
+    """The library of requests, or of addresses, which it brings along."""
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError:
+        raise MissingExtraError("aiohttp", "images", "fetching from the web") from None
+
+
+async def _drain(response: ClientResponse) -> None:
+    """Read a short body that nobody wants, so that the connection can be used again."""
+    if response.content_length is not None and response.content_length <= _CHUNK:
+        await response.read()
+
+
+async def read_body(chunks: AsyncIterable[bytes], announced: int | None, maximum_bytes: int, start: Start) -> bytes:
+    """A body that is neither too large nor refused by its first bytes."""
+    too_large = FetchError(f"larger than {maximum_bytes} bytes", host_is_well=True)
+    if (announced or 0) > maximum_bytes:
+        raise too_large
+    content = bytearray()
+    started = False
+    async for chunk in chunks:
+        content += chunk
+        if len(content) > maximum_bytes:
+            raise too_large
+        if not started and len(content) >= START_BYTES:
+            _check_start(content, start)
+            started = True
+    if not started:
+        _check_start(content, start)
+    return bytes(content)
+
+
+def _check_start(content: bytearray, start: Start) -> None:
+    reason = start(bytes(content[:START_BYTES]))
+    if reason is not None:
+        raise FetchError(reason, final=True, host_is_well=True)
+
+
+def refusal(status: int, retry_after: str) -> FetchError:
+    """What an answer other than 200 means."""
+    passing = status in _PASSING_STATUS or status >= 500
+    return FetchError(
+        f"http {status}",
+        passing,
+        final=not passing,
+        host_is_well=status in _HOST_IS_WELL,
+        retry_after=_seconds(retry_after) if passing else 0.0,
+    )
+
+
+def _seconds(retry_after: str) -> float:
+    """What `Retry-After` asks for: a number of seconds, or a date."""
+    if retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
+    except (ValueError, TypeError):
+        return 0.0

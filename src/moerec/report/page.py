@@ -17,6 +17,7 @@ from markupsafe import Markup
 from moerec import __version__
 from moerec.files import atomic_file
 from moerec.report.content import Block
+from moerec.report.examples import example_blocks, example_sentences
 from moerec.report.finding import find, part, sentence
 from moerec.report.item_experts import item_experts
 from moerec.report.learning import learning, ranker_learning
@@ -36,7 +37,7 @@ from moerec.report.results import beyond, results, slices
 from moerec.report.run_files import RunFiles, read_run
 from moerec.report.two_stages import find_two_stages, stages_sentence, two_stages
 
-_BOTH, _RETRIEVAL, _RANKING, _RUN = "Both stages", "Retrieval", "Ranking", "The run"
+_BOTH, _RETRIEVAL, _RANKING, _EXAMPLES, _RUN = "Both stages", "Retrieval", "Ranking", "Examples", "The run"
 
 
 def write_report(run_directory: Path) -> Path:
@@ -109,6 +110,8 @@ def findings(run: RunFiles) -> list[tuple[str, list[str]]]:
         found.append((_RETRIEVAL, [sentence(retrieval)]))
     if ranking is not None:
         found.append((_RANKING, task_sentences(ranking)))
+    if examples := example_sentences(run.metrics):
+        found.append((_EXAMPLES, examples))
     if not found:
         return [("", ["This run recorded no retrieval metric and no ranking metric on the test split."])]
     return found if len(found) > 1 else [("", found[0][1])]
@@ -116,14 +119,15 @@ def findings(run: RunFiles) -> list[tuple[str, list[str]]]:
 
 def blocks(run: RunFiles) -> list[Block]:
     """The sections for which the run has data, in reading order."""
-    ranking, both = _ranking(run), find_two_stages(run.metrics)
+    ranking, both, examples = _ranking(run), find_two_stages(run.metrics), example_blocks(run.metrics)
     about_run = _present([data(run.metrics), reproduce(run.metrics, run.environment, run.recipe)])
     if not ranking and both is None:
-        return [*_retrieval(run), *about_run]
+        return [*_retrieval(run), *examples, *about_run]
     stages = [
         (_BOTH, [two_stages(both)] if both is not None else []),
         (_RETRIEVAL, _retrieval(run)),
         (_RANKING, ranking),
+        (_EXAMPLES, examples),
         (_RUN, about_run),
     ]
     return [replace(block, stage=stage) for stage, members in stages for block in members]

@@ -12,6 +12,7 @@ from moerec.batches.example_builder import ExampleBuilder
 from moerec.batches.leak_audit import audit_leaks
 from moerec.dataset.audit import AuditReport, Finding, audit
 from moerec.recipe import Recipe
+from moerec.run.examples import audit_rows
 from moerec.run.prepare import SPLIT, prepare
 from moerec.run.ranker import fit_builder, vectors_of
 
@@ -29,6 +30,8 @@ def audit_recipe(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> 
     Raises:
         MoerecError: the data cannot be prepared.
     """
+    if recipe.examples is not None and not recipe.has_model:
+        return audit_rows(recipe, artifacts)
     prepared = prepare(recipe, artifacts, console)
     report = audit(prepared.dataset, SPLIT)
     if recipe.ranker is None:

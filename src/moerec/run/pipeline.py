@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from moerec.artifacts import ArtifactCache
-from moerec.errors import MoerecError
+from moerec.errors import ConfigError, MoerecError
 from moerec.files import write_json
 from moerec.new_items import ItemModality
 from moerec.ranking_model import RankingModel
@@ -19,6 +19,7 @@ from moerec.recommender import Recommender
 from moerec.report.page import write_report
 from moerec.run.card import model_card
 from moerec.run.describe import describe_dataset
+from moerec.run.examples import make_shards
 from moerec.run.folder import METRICS, MODEL, REPORT, check_out, find_run, first_difference, new_run, recipe_of
 from moerec.run.prepare import SPLIT, Prepared, prepare
 from moerec.run.ranking import Ranking
@@ -46,7 +47,13 @@ def run_recipe(recipe: Recipe, options: RunOptions, console: Console) -> Path:
 
 
 def train_recipe(recipe: Recipe, options: RunOptions, console: Console) -> Path:
-    """Prepare and train, without baselines and without a look at the test part."""
+    """Prepare and train, without baselines and without a look at the test part.
+
+    Raises:
+        ConfigError: the recipe has no model.
+    """
+    if not recipe.has_model:
+        raise ConfigError("the recipe has no model to train; it makes shards alone, with moerec run")
     return _run(recipe, options, console, judged=False)
 
 
@@ -62,6 +69,8 @@ def _run(recipe: Recipe, options: RunOptions, console: Console, *, judged: bool)
         if not (directory / REPORT).is_file():
             write_report(directory)
         return directory
+    if not recipe.has_model:
+        return _run_examples(recipe, directory or new_run(recipe, options.runs, options.out), artifacts, console)
     prepared = prepare(recipe, artifacts, console)
     # What cannot work is found out now, not after an hour of training; and a run that never began leaves no folder.
     retrieval = None if recipe.retriever is None else Retrieval.of(recipe, prepared, judged=judged)
@@ -110,8 +119,20 @@ def _run(recipe: Recipe, options: RunOptions, console: Console, *, judged: bool)
             settings = second_stage_of(recipe, chosen)
             recommender = replace(recommender, second_stage=settings)
     _save(directory, recommender, ranker, card=model_card(recipe, metrics))
+    if recipe.examples is not None:
+        metrics["examples"] = make_shards(recipe, directory, artifacts, timing, console)
     # metrics.json is what makes a run finished, so it comes when the model is there.
     write_json(directory / METRICS, metrics)
+    write_report(directory)
+    return directory
+
+
+def _run_examples(recipe: Recipe, directory: Path, artifacts: ArtifactCache, console: Console) -> Path:
+    """A run without a model: shards, and what was refused on the way."""
+    console.print(f"run {directory}", highlight=False)
+    timing: dict[str, float] = {}
+    found = make_shards(recipe, directory, artifacts, timing, console)
+    write_json(directory / METRICS, {"name": recipe.name, "seed": recipe.seed, "timing": timing, "examples": found})
     write_report(directory)
     return directory
 

@@ -16,6 +16,7 @@ from moerec.devices import choose_device
 from moerec.models.roles import Retriever
 from moerec.recipe import Recipe
 from moerec.run.baselines import ALL_BASELINES, tuning_inputs
+from moerec.run.examples import rows_folder
 from moerec.run.prepare import Prepared, dataset_inputs, modality_inputs, prepare
 from moerec.run.ranker import build_ranker, check_ranker, ranking_data, ranking_objective
 from moerec.run.retriever import build_retriever, check_training, retrieval_objective
@@ -30,6 +31,8 @@ def plan_run(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> dict
 
     Sizes and times need the data: where they are not prepared yet, they are left out and the plan says so.
     """
+    if not recipe.has_model:
+        return _plan_examples(recipe, artifacts)
     dataset_of = dataset_inputs(recipe)
     parts = {"data set": artifacts.exists("prepare", dataset_of)}
     for name in recipe.modalities:
@@ -55,6 +58,21 @@ def plan_run(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> dict
     if recipe.ranker is not None:
         plan["ranker"] |= _plan_ranker(recipe, prepared, plan["ranker"]["stages"], console)
     return plan
+
+
+def _plan_examples(recipe: Recipe, artifacts: ArtifactCache) -> dict[str, Any]:
+    """A run without a model."""
+    config = recipe.examples
+    assert config is not None
+    found = (rows_folder(recipe, artifacts) / "manifest.json").is_file()
+    made = {"rows": "there" if found else "to be made"}
+    made |= {name: "to be made" for name in ("tokens", "pictures") if getattr(config, name) is not None}
+    return {
+        "name": recipe.name,
+        "reads": recipe.dataset.source.describe(),  # type: ignore[attr-defined]
+        "engine": kind_of("engine", config.engine),
+        "artifacts": made | {"shards": "to be made"},
+    }
 
 
 def _stages(stages: Sequence[StageConfig]) -> list[dict[str, Any]]:

@@ -19,7 +19,6 @@ from moerec.batches.example_builder import ExampleBuilder
 from moerec.batches.example_frames import EXAMPLE_COLUMNS, KEYS
 from moerec.batches.example_rows import examples_of, require_timestamps, with_negatives
 from moerec.batches.examples import ExampleTable
-from moerec.batches.negatives import draw_negatives
 from moerec.config import Config
 from moerec.dataset.schema import Part
 from moerec.devices import choose_device
@@ -33,6 +32,7 @@ from moerec.evaluation.predictions import (
     metric_name,
     selection_value,
 )
+from moerec.features.negatives import draw_negatives
 from moerec.features.spec import FeatureSpec
 from moerec.files import fingerprint
 from moerec.losses.weighting import FixedConfig

@@ -352,7 +352,7 @@ def test_what_is_missing_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest
     assert "F.json: the file is empty" in refusal(year=2018, categories=("F",), metadata="none")
     assert "is no part of a file name" in refusal(categories=("../C",))
     assert "remove core" in refusal(categories=("C",), core=True)
-    assert "belong to the variant 'generated'" in refusal(categories=("C",), users=7)
+    assert "belongs to the variant 'generated'" in refusal(categories=("C",), users=7)
     assert "reads no files" in refusal(variant="generated", categories=("C",))
 
 

@@ -20,10 +20,13 @@ import pyarrow.parquet as pq
 from moerec.dataset.generators import amazon_words as words
 from moerec.dataset.generators.amazon_tastes import GeneratedReviews, Products, Reviews, draw_block, draw_products
 from moerec.dataset.generators.dirty_lines import OF_PRODUCTS, OF_REVIEWS, Dirt, Record, json_line
+from moerec.dataset.generators.product_pictures import TRUTH, write_pictures
 from moerec.errors import DatasetError
 from moerec.files import atomic_directory, write_json
 
 USERS_IN_BLOCK = 1000
+NOWHERE = "https://images.example.com"
+"""Base of the pictures' addresses where no pictures are made."""
 TRUTH_SCHEMA = pa.schema(
     [
         ("user_id", pa.string()),
@@ -39,8 +42,10 @@ TRUTH_SCHEMA = pa.schema(
 def generate_amazon_reviews(out: Path, shape: GeneratedReviews) -> dict[str, Any]:
     """Write raw/review_categories, raw/meta_categories, truth.parquet and, with dirt, dirt.json into a new folder.
 
+    With an address of pictures also images/I/<item>.jpg and images.parquet, which says what they show.
+
     Returns:
-        the number of reviews and of broken lines, and the files.
+        the number of reviews, of broken lines and of pictures, and the files other than pictures.
 
     Raises:
         DatasetError: the folder is there and not empty.
@@ -55,14 +60,23 @@ def generate_amazon_reviews(out: Path, shape: GeneratedReviews) -> dict[str, Any
         if shape.dirt:
             write_json(folder / "dirt.json", dict(sorted(dirt.items())))
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {"reviews": reviews, "broken_lines": sum(sum(kinds.values()) for kinds in dirt.values()), "files": files}
+        pictures = 0
+        if shape.image_address is not None:
+            pictures = write_pictures(folder, shape, products, [_item_id(item) for item in range(shape.items)])
+            files.append(TRUTH)
+    return {
+        "reviews": reviews,
+        "broken_lines": sum(sum(kinds.values()) for kinds in dirt.values()),
+        "pictures": pictures,
+        "files": sorted(files),
+    }
 
 
 def _write_products(folder: Path, shape: GeneratedReviews, products: Products, dirt: dict[str, dict[str, int]]) -> None:
     draw = np.random.default_rng([shape.seed, 3])
     with _files(folder / "raw/meta_categories", "meta_", shape, OF_PRODUCTS, dirt) as writers:
         for item in range(shape.items):
-            record = _product(item, products, shape.categories, draw)
+            record = _product(item, products, shape.categories, shape.image_address or NOWHERE, draw)
             writers[products.category[item]].write(record)
 
 
@@ -90,7 +104,9 @@ def _write_reviews(folder: Path, shape: GeneratedReviews, products: Products, di
     return count
 
 
-def _product(item: int, products: Products, categories: tuple[str, ...], draw: np.random.Generator) -> Record:
+def _product(
+    item: int, products: Products, categories: tuple[str, ...], images: str, draw: np.random.Generator
+) -> Record:
     """A product, in one of the shapes that the published files have."""
     category, form = int(products.category[item]), int(draw.integers(4))
     thing = words.THINGS[categories[category]][products.thing[item]]
@@ -101,7 +117,7 @@ def _product(item: int, products: Products, categories: tuple[str, ...], draw: n
     adjective, brand = _one(draw, words.QUALITIES[shown]), words.BRANDS[item % len(words.BRANDS)]
     price = float(products.price[item])
     details: dict[str, Any] = {"Brand": brand, "Item Weight": f"{draw.integers(1, 40)} ounces"}
-    address = f"https://images.example.com/I/{_item_id(item)}"
+    address = f"{images.rstrip('/')}/I/{_item_id(item)}"
     large, thumb = f"{address}._AC_SL1500_.jpg", f"{address}._AC_US40_.jpg"
     pictures: tuple[Any, ...] = (
         [{"thumb": thumb, "large": large, "variant": "MAIN", "hi_res": None}],

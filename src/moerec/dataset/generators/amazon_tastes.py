@@ -46,6 +46,9 @@ class GeneratedReviews:
     """Share of lines beside which a broken copy is written; each file then also ends cut off."""
     compressed: bool = True
     """Whether the files are gzipped."""
+    image_address: str | None = None
+    """Where the pictures will be served, for instance http://127.0.0.1:8765; None writes no pictures, and addresses
+    that lead nowhere."""
 
     def __post_init__(self) -> None:
         if self.users < 1 or self.items < len(self.categories):

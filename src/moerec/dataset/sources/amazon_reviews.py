@@ -12,7 +12,8 @@ import logging
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,17 @@ from pydantic import Field, model_validator
 from moerec.config import Config
 from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
 from moerec.dataset.generators.amazon_tastes import GeneratedReviews
+from moerec.dataset.generators.image_server import HOST, ImageServer, ImageServerConfig
 from moerec.dataset.schema import REJECT_COLUMNS, RawTables
+from moerec.dataset.sources.amazon_download import (
+    Wanted,
+    copy_files,
+    default_url,
+    download_files,
+    downloads_of,
+    identities_at,
+    is_in_mirror,
+)
 from moerec.dataset.sources.amazon_files import CategoryFiles, Metadata, find_files
 from moerec.dataset.sources.amazon_rows import (
     ITEM_SCHEMA,
@@ -38,6 +49,7 @@ from moerec.dataset.sources.amazon_rows import (
 )
 from moerec.dataset.sources.columns import LINE, LONGEST_RAW_ROW, Table, join_tables, require_rows
 from moerec.dataset.sources.json_lines import read_json_lines
+from moerec.dataset.storage import Storage, is_address
 from moerec.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -51,6 +63,7 @@ FILE = "__file__"
 TEXTS = ("review_title", "review_text")
 LABELS = ("rating", "verified", "helpful")
 DEFAULT_USERS, DEFAULT_ITEMS = 200, 120
+_OF_GENERATED = ("users", "items", "seed", "dirt", "pictures", "picture_faults", "picture_port")
 _CATEGORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_&'-]*")
 
 
@@ -64,8 +77,13 @@ class AmazonReviewsConfig(Config):
     categories: tuple[str, ...] = ()
     """Categories as in the names of the files, for instance [All_Beauty, Gift_Cards]; by default all that are there."""
     path: str | None = None
-    """Folder that holds the files, named as they were published, gzipped or plain; by default amazon-<year> in
-    MOEREC_MIRROR."""
+    """Folder that holds the files, named as they were published, gzipped or plain, or an address that fsspec knows,
+    such as s3://bucket/folder; by default amazon-<year> in MOEREC_MIRROR."""
+    download: bool = False
+    """Whether files that are not there are downloaded, into `path` or the cache; `categories` must be named then."""
+    url: str | None = None
+    """For `download`: address below which the files lie, by default the dataset's folder on the model hub for 2023. The
+    token in HF_TOKEN is shown to the hub alone."""
     core: bool | None = None
     """For 2018 and 2014: true reads the 5-core (<C>_5.json), false all reviews; by default the one that is there."""
     metadata: Metadata = "required"
@@ -78,15 +96,26 @@ class AmazonReviewsConfig(Config):
     """For `generated`: number of products."""
     seed: int = Field(default=0, ge=0)
     """For `generated`: seed of everything that is drawn."""
+    dirt: float = Field(default=0.0, ge=0, le=1)
+    """For `generated`: share of lines beside which a broken copy stands."""
+    pictures: bool = False
+    """For `generated`: a picture of each product, served on this machine while `examples` are made."""
+    picture_faults: float = Field(default=0.0, ge=0, le=1)
+    """For `generated`: share of the addresses of pictures that fail, each in one of many ways."""
+    picture_port: int = Field(default=8765, ge=1, le=65535)
+    """For `generated`: port of 127.0.0.1 where the pictures are served; it stands in their addresses."""
 
     @model_validator(mode="after")
     def _check(self) -> AmazonReviewsConfig:
         if self.variant == "generated":
             if self.path is not None or self.categories or self.year != 2023 or self.core is not None:
                 raise ValueError("the variant 'generated' reads no files; remove path, categories, year and core")
+            if self.download or self.url is not None:
+                raise ValueError("the variant 'generated' reads no files; remove download and url")
             return self
-        if (self.users, self.items, self.seed) != (DEFAULT_USERS, DEFAULT_ITEMS, 0):
-            raise ValueError("users, items and seed belong to the variant 'generated'; remove them")
+        own = [name for name in _OF_GENERATED if getattr(self, name) != type(self).model_fields[name].default]
+        if own:
+            raise ValueError(f"{own[0]} belongs to the variant 'generated'; remove it")
         if len(set(self.categories)) < len(self.categories):
             raise ValueError("categories: one is named twice; name each once")
         for category in self.categories:
@@ -94,7 +123,25 @@ class AmazonReviewsConfig(Config):
                 raise ValueError(f"categories: '{category}' is no part of a file name; write it as in All_Beauty")
         if self.core is not None and self.year == 2023:
             raise ValueError("core: the files of 2023 that are read hold all reviews; remove core")
+        self._check_places()
         return self
+
+    def _check_places(self) -> None:
+        if self.path is not None and is_address(self.path):
+            if Storage(self.path).is_http:
+                raise ValueError("path: a web server does not list its files; write `url` instead, and download: true")
+            if self.download:
+                raise ValueError(
+                    "download: files go into a folder on this machine; remove `download`, or change `path`"
+                )
+        if self.url is not None and not self.download:
+            raise ValueError("url: nothing is downloaded; write download: true, or remove url")
+        if self.download and not self.categories:
+            raise ValueError(
+                "download: name the `categories`, for instance [All_Beauty]; all are hundreds of gigabytes"
+            )
+        if self.download and (self.url or default_url(self.year)) is None:
+            raise ValueError(f"download: no default place has the files of {self.year}; write `url`")
 
     def read(self) -> RawTables:
         """Read the files.
@@ -104,15 +151,48 @@ class AmazonReviewsConfig(Config):
         """
         if self.variant == "generated":
             with tempfile.TemporaryDirectory(prefix="moerec-") as folder:
-                shape = GeneratedReviews(users=self.users, items=self.items, seed=self.seed, compressed=False)
-                generate_amazon_reviews(Path(folder) / "generated", shape)
-                found = find_files(2023, shape.categories, f"{folder}/generated", None, "required")
-                return self._tables(found, {"seed": self.seed})
+                return self._tables(self._generate(Path(folder) / "generated"), {"seed": self.seed})
         found = self._find()
         identities = [
             file.identity() for files in found for file in (files.reviews, files.products) if file is not None
         ]
         return self._tables(found, {"files": identities})
+
+    @contextmanager
+    def raw_files(self, folder: Path) -> Iterator[list[CategoryFiles]]:
+        """The files themselves; generated ones stand in a folder, and their pictures are served meanwhile.
+
+        Args:
+            folder: for generated files; those that are there are taken.
+
+        Raises:
+            DatasetError: a file is missing, or the port of the pictures is taken.
+        """
+        if self.variant != "generated":
+            yield self._find()
+            return
+        found = self._generate(folder)
+        if not self.pictures:
+            yield found
+            return
+        with ImageServer(folder, ImageServerConfig(self.picture_faults, seed=self.seed), self.picture_port):
+            yield found
+
+    def _generate(self, folder: Path) -> list[CategoryFiles]:
+        """The generated files, made if they are not there."""
+        address = f"http://{HOST}:{self.picture_port}" if self.pictures else None
+        shape = GeneratedReviews(
+            users=self.users,
+            items=self.items,
+            seed=self.seed,
+            dirt=self.dirt,
+            compressed=False,
+            image_address=address,
+        )
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            generate_amazon_reviews(folder, shape)
+        return find_files(2023, shape.categories, str(folder), None, "required")
 
     def describe(self) -> str:
         """One line that says what is read."""
@@ -122,18 +202,45 @@ class AmazonReviewsConfig(Config):
         return f"Amazon reviews {self.year}: {categories}" + (f" in {self.path}" if self.path else "")
 
     def fingerprint_inputs(self) -> dict[str, Any]:
-        """The settings that decide the content, and the content of the files."""
-        settings = self.model_dump(mode="json", exclude={"path"})
+        """The settings that decide the content, and the content of the files; what is elsewhere counts by its name."""
+        settings = self.model_dump(mode="json", exclude={"path", "download", "url"})
         if self.variant == "generated":
             return settings
-        found = self._find()
+        if self.path is not None and is_address(self.path):
+            return settings | {"files": identities_at(self.path, self._wanted)}
+        if self.download and not (self.path is None and is_in_mirror(self._wanted)):
+            # By name, so that what was made of it is found again whether the download is still there or not.
+            return settings | {"url": self._url}
+        found = find_files(self.year, self.categories, self._local, self.core, self.metadata)
         identities = [
             None if file is None else file.identity() for files in found for file in (files.reviews, files.products)
         ]
         return settings | {"categories": [files.category for files in found], "files": identities}
 
+    @property
+    def _local(self) -> str | None:
+        """`path`, without the `file://` that may stand before it."""
+        local = None if self.path is None else Storage(self.path).local
+        return self.path if local is None else str(local)
+
+    @property
+    def _url(self) -> str:
+        return self.url or default_url(self.year) or ""
+
+    @property
+    def _wanted(self) -> Wanted:
+        return Wanted(self.year, self.categories, self.core, self.metadata)
+
     def _find(self) -> list[CategoryFiles]:
-        return find_files(self.year, self.categories, self.path, self.core, self.metadata)
+        """The files on this machine, brought here if need be."""
+        path = self._local
+        if path is not None and is_address(path):
+            path = str(copy_files(path, self._wanted))
+        elif self.download and not (path is None and is_in_mirror(self._wanted)):
+            folder = downloads_of(self.year, self._url) if path is None else Path(path).expanduser()
+            download_files(self._url, folder, self._wanted)
+            path = str(folder)
+        return find_files(self.year, self.categories, path, self.core, self.metadata)
 
     def _tables(self, found: Sequence[CategoryFiles], origin: dict[str, Any]) -> RawTables:
         nulled: Counter[str] = Counter()

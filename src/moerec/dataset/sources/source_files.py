@@ -55,14 +55,8 @@ class SourceFile:
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open the content; a gzip file is known by its first bytes, not by its name."""
-        with self.open_stored() as stored:
-            magic = stored.read(2)
-            stored.seek(0)
-            if magic != GZIP_MAGIC:
-                yield stored
-                return
-            with gzip.open(stored, "rb") as content:
-                yield cast(IO[bytes], content)
+        with self.open_stored() as stored, unpacked(stored) as content:
+            yield content
 
     def identity(self) -> dict[str, Any]:
         """What tells this content from any other: name, bytes, and sha256 (or time of change when huge)."""
@@ -108,6 +102,18 @@ class SourceFolder:
             return [entry.name for entry in self.path.iterdir() if entry.is_file()] if self.path.is_dir() else []
         with named_errors(SourceFile(self.path)), zipfile.ZipFile(self.path) as archive:
             return [name for name in archive.namelist() if not name.endswith("/")]
+
+
+@contextmanager
+def unpacked(stored: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The content of a file that is open; a gzip file is known by its first bytes."""
+    magic = stored.read(2)
+    stored.seek(0)
+    if magic != GZIP_MAGIC:
+        yield stored
+        return
+    with gzip.open(stored, "rb") as content:
+        yield cast(IO[bytes], content)
 
 
 @contextmanager

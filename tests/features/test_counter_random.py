@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from moerec.batches.counter_random import keys_of, share, stream
+from moerec.features.counter_random import keys_of, share, stream
 
 
 def test_the_stream_is_splitmix64():

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moerec.batches import negatives as module
 from moerec.batches.example_rows import examples_of, with_negatives
-from moerec.batches.negatives import NegativesConfig, draw_negatives
 from moerec.dataset.schema import Part
 from moerec.errors import DatasetError
+from moerec.features import negatives as module
+from moerec.features.negatives import NegativesConfig, draw_negatives
 from tests.batches.small_examples import SPLIT, small_dataset
 
 ITEMS = 9
@@ -35,18 +35,20 @@ configs = st.builds(
     sampling=st.sampled_from(["uniform", "popularity"]),
     power=st.sampled_from([0.0, 0.5, 1.0, 1.5]),
     smoothing=st.sampled_from([0.0, 0.5, 1.0]),
-    exclude=st.sampled_from(["ever", "train"]),
+    exclude=st.sampled_from(["ever", "train", "past"]),
 )
 
 
 def allowed(events: pl.DataFrame, parts: np.ndarray, row: int, config: NegativesConfig) -> set[int]:
     """What may be drawn for an event, found event by event."""
     rows = list(zip(*(events[name].to_list() for name in SCHEMA), parts.tolist(), strict=True))
-    user, _, time, part = rows[row]
+    user, item, time, part = rows[row]
     strictly = config.sampling == "popularity" and config.smoothing == 0
     exists = {i for _, i, t, p in rows if p == Part.TRAIN and (t < time or (t == time and not strictly))}
     train_alone = config.exclude == "train" and part == Part.TRAIN
     met = {i for u, i, _, p in rows if u == user and (p == Part.TRAIN or not train_alone)}
+    if config.exclude == "past":
+        met = {i for u, i, t, _ in rows if u == user and t < time} | {item}
     return exists - met
 
 

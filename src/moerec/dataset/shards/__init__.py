@@ -1,0 +1,1 @@
+"""Training examples in tar archives: written once, read by many processes in any order, from anywhere."""
