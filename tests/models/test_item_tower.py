@@ -301,3 +301,34 @@ def test_fusions_that_weigh_inputs_report_a_weight_for_each(fusion: str) -> None
     assert made.gate_weights() is None
     torch.testing.assert_close(made.input_weights(), torch.ones(NUM_INDICES, len(made.input_names)))
     assert tower(trained_but()).input_weights() is None
+
+
+def test_content_that_starts_at_zero_is_silent_first_and_learns() -> None:
+    trained = trained_but()
+    torch.manual_seed(0)
+    made = ItemTower(ItemTowerConfig(fusion="sum", content_start="zero", id_dropout=0.0), 8, trained, feature_table())
+    items = torch.arange(2, NUM_INDICES)
+    torch.testing.assert_close(made(items), made.id_embedding(items), rtol=0, atol=0)
+    made(items).square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in made.inputs.named_parameters()}
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values())
+
+
+def test_the_scale_of_vectors_scales_what_is_made_of_them() -> None:
+    towers = []
+    for scale in (1.0, 0.5):
+        torch.manual_seed(0)
+        towers.append(ItemTower(ItemTowerConfig(vector_scale=scale, id_dropout=0.0), 8, trained_but(), feature_table()))
+    vectors = [made.embed(torch.arange(2, NUM_INDICES)) for made in towers]  # [N, F, D]
+    names = towers[0].input_names
+    bias = towers[0].inputs.embed["feature_text"].out.bias
+    present = towers[0].present_text[2:]
+    text = names.index("text")
+    torch.testing.assert_close(2 * (vectors[1][present, text] - bias), vectors[0][present, text] - bias)
+    others = [place for place in range(len(names)) if place != text]
+    torch.testing.assert_close(vectors[1][:, others], vectors[0][:, others], rtol=0, atol=0)
+
+
+def test_content_cannot_start_at_zero_without_ids() -> None:
+    with pytest.raises(ConfigError, match="leaves nothing of an item without an id"):
+        validate(ItemTowerConfig, {"use_id": False, "content_start": "zero"})

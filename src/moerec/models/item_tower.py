@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from moerec.config import Config, Discovered
 from moerec.dataset.schema import UNKNOWN
 from moerec.errors import ConfigError
+from moerec.features.spec import FeatureSpec
 from moerec.nn.fusion import ConcatFusion, Fusion, GatedFusion, InputGate, MixtureFusion, SENetFusion
 from moerec.nn.gates import DenseGateConfig, GateConfig
 from moerec.nn.gating import Gating
@@ -49,6 +50,12 @@ class ItemTowerConfig(Config):
     """Share of items whose id is hidden in a training step, so that content learns to speak for cold items."""
     normalize: bool = False
     """Item vectors have length 1, so users rank by the cosine; belongs to a loss with `normalize: true`."""
+    content_start: Literal["random", "zero"] = "random"
+    """random: content speaks from the first update; zero: an item begins as its id alone and content comes in as it
+    proves useful, which is quicker where nearly every item has many events. Needs ids."""
+    vector_scale: float = Field(default=1.0, gt=0)
+    """Factor of text, image and other vectors before their linear layer. Adam moves all weights alike, so of a vector of
+    width V and length 1 what is made moves sqrt(V) times as fast as an id; a smaller factor slows it down."""
     id_dropout_anneal: bool = False
     """Let `id_dropout` fall linearly to 0 over the updates of each stage; no other dropout changes."""
 
@@ -67,6 +74,8 @@ class ItemTowerConfig(Config):
     def _check(self) -> ItemTowerConfig:
         if not self.use_id and self.features == ():
             raise ValueError("an item needs an id or a feature; set use_id: true or name features")
+        if self.content_start == "zero" and not self.use_id:
+            raise ValueError("content_start: zero leaves nothing of an item without an id; write random")
         if self.fusion == "mixture" and self.gate.kept is not None and self.gate.kept > self.experts:
             raise ValueError(f"gate.k: {self.gate.kept}, but there are only {self.experts} experts; lower k")
         if self.id_dropout_anneal and not (self.use_id and self.id_dropout):
@@ -101,6 +110,9 @@ class ItemTower(nn.Module):
             # Until id dropout teaches it otherwise, an item without an id of its own is its content and no noise.
             nn.init.zeros_(self.id_embedding.weight[UNKNOWN])
         self.inputs = FeatureInputs(self.specs, table.sizes, width) if table is not None and self.specs else None
+        if self.inputs is not None and config.content_start == "zero":
+            for parameter in self.inputs.parameters():
+                nn.init.zeros_(parameter)
         count = int(config.use_id) + len(self.specs)
         if count == 0:
             raise ConfigError("item tower: there is neither an id nor a feature; set use_id: true or add features")
@@ -147,7 +159,7 @@ class ItemTower(nn.Module):
                 ids = torch.where(hidden, UNKNOWN, ids)
             parts.append(self.id_embedding(ids).unsqueeze(1))  # [N, 1, D]
         if self.inputs is not None:
-            columns = {spec.name: getattr(self, f"column_{spec.name}")[items] for spec in self.specs}
+            columns = {spec.name: self._column(spec, items) for spec in self.specs}
             present = {
                 spec.name: getattr(self, f"present_{spec.name}")[items]
                 for spec in self.specs
@@ -155,6 +167,10 @@ class ItemTower(nn.Module):
             }
             parts.append(self.inputs(columns, present))  # [N, F - 1, D]
         return torch.cat(parts, dim=1)
+
+    def _column(self, spec: FeatureSpec, items: Tensor) -> Tensor:
+        values: Tensor = getattr(self, f"column_{spec.name}")[items]  # [N], [N, M] or [N, V]
+        return values * self.config.vector_scale if spec.kind == "vector" else values
 
     def gate_weights(self, items: Tensor | None = None) -> Tensor | None:
         """The experts' weights [N, E], or None when the fusion has no experts."""
