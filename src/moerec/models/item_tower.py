@@ -54,8 +54,8 @@ class ItemTowerConfig(Config):
     """random: content speaks from the first update; zero: an item begins as its id alone and content comes in as it
     proves useful, which is quicker where nearly every item has many events. Needs ids."""
     vector_scale: float = Field(default=1.0, gt=0)
-    """Factor of text, image and other vectors before their linear layer. Adam moves all weights alike, so of a vector of
-    width V and length 1 what is made moves sqrt(V) times as fast as an id; a smaller factor slows it down."""
+    """Factor of text, image and other vectors before their linear layer. Adam moves all weights alike, so what is made
+    of a vector of width V and length 1 moves sqrt(V) times as fast as an id; a smaller factor slows it down."""
     id_dropout_anneal: bool = False
     """Let `id_dropout` fall linearly to 0 over the updates of each stage; no other dropout changes."""
 
