@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from moerec.config import Config, Discovered
 from moerec.engines.engine import EngineConfig
@@ -40,6 +40,16 @@ class ShardsConfig(Config):
     """Examples of each shard."""
     url: str | None = None
     """Folder or fsspec address that takes a folder for each part; by default `shards` in the folder of the run."""
+
+    @field_validator("url")
+    @classmethod
+    def _stays(cls, url: str | None) -> str | None:
+        protocol = (url or "").partition("://")[0]
+        if protocol == "memory":
+            raise ValueError("what is in memory is gone when the run ends; name a folder")
+        if protocol in ("http", "https"):
+            raise ValueError("a web server takes no files; name a folder or the address of a store")
+        return url
 
 
 class ExamplesConfig(ReviewExamplesConfig):

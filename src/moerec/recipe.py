@@ -255,8 +255,16 @@ class Recipe(Config):
             return
         if not isinstance(self.dataset.source, AmazonReviewsConfig):
             raise ValueError("examples: they are made of raw reviews; write dataset: {source: amazon_reviews}")
+        if not self.dataset.source.review_texts:
+            raise ValueError("examples: their texts are made of reviews; remove dataset.review_texts: false")
         if self.has_model:
             return
+        for key in ("split", "candidates"):
+            if getattr(self.dataset, key) != DatasetConfig.model_fields[key].default:
+                raise ValueError(
+                    f"dataset.{key}: only a model uses this, and the recipe has none; remove it (examples have dates "
+                    "of their own)"
+                )
         for key in ("modalities", "features", "baselines", "training", "evaluation"):
             if self._differs_from_default(key):
                 raise ValueError(f"{key}: only a model uses this, and the recipe has none; remove it, or add a model")

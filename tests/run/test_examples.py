@@ -1,5 +1,6 @@
 """A recipe of shards alone: from raw reviews to archives, in one run, with a report, nothing done twice."""
 
+import copy
 import io
 import json
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from rich.console import Console
 
 from moerec.artifacts import ArtifactCache
+from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
+from moerec.dataset.generators.amazon_tastes import GeneratedReviews
 from moerec.dataset.shards.reader import ShardReader
-from moerec.errors import ConfigError
+from moerec.errors import ConfigError, DatasetError, MoerecError
 from moerec.recipe import parse_recipe, plain_recipe
 from moerec.run import RunOptions, run_recipe, train_recipe
 from moerec.run.auditing import audit_recipe
@@ -164,6 +167,10 @@ def test_a_recipe_of_shards_has_nothing_to_train(tmp_path: Path) -> None:
         ({"examples": {"history": 1}}, "user_text.reviews: 3, but an example refers to 1 reviews; raise history"),
         ({"examples": {"engine": {"kind": "spark"}}}, "examples.engine"),
         ({"examples": {"pictures": {"patches": True}}}, "write form: array"),
+        ({"examples": {"shards": {"url": "memory://x"}}}, "gone when the run ends"),
+        ({"examples": {"shards": {"url": "https://host/x"}}}, "a web server takes no files"),
+        ({"dataset": RECIPE["dataset"] | {"candidates": 10}}, "dataset.candidates: only a model uses this"),
+        ({"dataset": RECIPE["dataset"] | {"review_texts": False}}, "remove dataset.review_texts: false"),
     ],
 )
 def test_mistakes_are_one_line(changes: dict[str, Any], message: str) -> None:
@@ -171,3 +178,33 @@ def test_mistakes_are_one_line(changes: dict[str, Any], message: str) -> None:
         parse_recipe(RECIPE | changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_source_without_categories_and_a_table_without_rows_are_fine(tmp_path: Path) -> None:
+    recipe = copy.deepcopy(RECIPE)
+    recipe["dataset"] |= {"dirt": 0.0, "metadata": "none", "variant": "published", "path": str(tmp_path / "raw")}
+    for key in ("users", "items"):
+        del recipe["dataset"][key]
+    generate_amazon_reviews(tmp_path / "raw", GeneratedReviews(users=30, items=20, compressed=False))
+    del recipe["dataset"]["dirt"]
+    options = RunOptions(artifacts=tmp_path / "artifacts", out=tmp_path / "run")
+    run_recipe(parse_recipe(recipe), options, Console(quiet=True))
+    reader = ShardReader(str(tmp_path / "run/shards/train"))
+    assert reader[0].record["category_shares"] == {}
+
+
+def test_shards_of_other_examples_are_not_mixed(tmp_path: Path) -> None:
+    url = str(tmp_path / "shards")
+    run(tmp_path, "all", shards={"url": url})
+    with pytest.raises(DatasetError, match="shards of other"):
+        run(tmp_path, "late", shards={"url": url}, train_until="2031-01-01", valid_until="2031-01-02")
+
+
+def test_what_cannot_work_is_found_before_the_run_has_a_folder(tmp_path: Path) -> None:
+    for changes, message in (
+        ({"item_text": {"fields": [{"column": "titel", "marker": "[TITLE]"}]}}, "titel"),
+        ({"tokens": {"tokenizer": str(tmp_path / "none")}}, "none"),
+    ):
+        with pytest.raises(MoerecError, match=message):
+            run(tmp_path, "run", **changes)
+        assert not (tmp_path / "run").exists()

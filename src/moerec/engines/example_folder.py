@@ -19,7 +19,11 @@ from typing import Any
 
 import polars as pl
 
+from moerec.dataset.schema import REJECT_COLUMNS
+from moerec.engines.products import PRODUCT_SCHEMA
 from moerec.errors import DatasetError
+
+_EMPTY: dict[str, dict[str, Any]] = {"rejects": REJECT_COLUMNS, "items": PRODUCT_SCHEMA}
 
 
 @dataclass(frozen=True)
@@ -85,4 +89,8 @@ class ExampleFolder:
 
     def _table(self, name: str) -> pl.LazyFrame:
         single = self.path / f"{name}.parquet"
-        return pl.scan_parquet(single if single.is_file() else self.path / name / "*.parquet")
+        if single.is_file():
+            return pl.scan_parquet(single)
+        parts = sorted((self.path / name).glob("*.parquet"))
+        # An engine that writes parts writes none where there is no row.
+        return pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=_EMPTY[name])

@@ -14,35 +14,47 @@ from moerec.dataset.audit import AuditReport, Finding, Level
 from moerec.dataset.frames import day_text
 from moerec.dataset.rejects import count_rejects, summarise_rejects
 from moerec.dataset.schema import Part
+from moerec.dataset.sources.json_lines import CUT_ARCHIVE
 from moerec.engines.example_folder import ExampleFolder
+from moerec.features.reviews import ReviewExamplesConfig
 
 PARTS = (Part.TRAIN, Part.VALID, Part.TEST)
 _FEW_REJECTS, _MANY_REJECTS = 0.0, 0.05
 
 
-def audit_examples(files: ExampleFolder, name: str, rule: str, *, sample: int = 2000, seed: int = 0) -> AuditReport:
+def audit_examples(
+    files: ExampleFolder, name: str, rule: ReviewExamplesConfig, *, sample: int = 2000, seed: int = 0
+) -> AuditReport:
     """Look at the examples that an engine wrote.
 
     Args:
         files: the finished folder.
         name: what the report calls it.
-        rule: how the parts were made, in words.
+        rule: how the examples were made.
         sample: reviews whose profile is made again from the events before them.
         seed: of the sample.
     """
     findings = (
         _rows(files),
         _rejected(files),
-        _bounds(files),
+        _bounds(files, rule),
         *_labels(files),
         _populations(files),
         _profile(files, sample, seed),
-        _negatives(files),
+        _negatives(files, rule),
         _missing(files),
         _duplicates(files),
         _ids(files),
     )
-    return AuditReport(name, "date", rule, findings)
+    return AuditReport(name, "date", described(rule), findings)
+
+
+def described(rule: ReviewExamplesConfig) -> str:
+    """How examples are made, in words."""
+    return (
+        f"train until {rule.train_until}, valid until {rule.valid_until}, test after it (UTC days); "
+        f"{rule.keep_five_stars:.0%} of the five-star train reviews are kept as examples"
+    )
 
 
 def _name(part: int) -> str:
@@ -69,10 +81,14 @@ def _rejected(files: ExampleFolder) -> Finding:
     share = files.rejects.height / max(1, files.rejects.height + accepted)
     level: Level = "warning" if share > _MANY_REJECTS else "note" if share > _FEW_REJECTS else "ok"
     sentence = f"{share:.2%} of what was read was refused; {summarise_rejects(reasons)}."
+    if damaged := reasons.get(CUT_ARCHIVE, 0):
+        # One reject stands for all that would have followed it.
+        level = "warning"
+        sentence += f" {damaged} compressed files end early, and what they held after that is lost; get them again."
     return Finding("rejects", level, sentence, {"share": share, "reasons": reasons})
 
 
-def _bounds(files: ExampleFolder) -> Finding:
+def _bounds(files: ExampleFolder, rule: ReviewExamplesConfig) -> Finding:
     """The parts follow one another in time, and a negative stands at the time of its review."""
     spans = (
         files.examples.group_by("part")
@@ -100,7 +116,11 @@ def _bounds(files: ExampleFolder) -> Finding:
     told = "; ".join(
         f"{_name(row['part'])} {day_text(row['first'])} to {day_text(row['last'])}" for row in spans.to_dicts()
     )
+    times = spans.select(pl.concat_list("first", "last")).to_series().list.to_array(2).to_numpy()  # [parts, 2]
+    expected = rule.parts(times.reshape(-1)).reshape(-1, 2) if spans.height else times
+    outside = int((expected != spans["part"].to_numpy()[:, None]).any(1).sum())
     problems = [f"{overlaps} parts overlap"] * bool(overlaps)
+    problems += [f"{outside} parts hold rows of another part's days"] * bool(outside)
     problems += [f"{moved:,} negatives stand at another time than their review"] * bool(moved)
     meaning = "; ".join(problems) or "no part reaches into the next, and each negative has the time of its review"
     values = {_name(row["part"]): {"first": row["first"], "last": row["last"]} for row in spans.to_dicts()}
@@ -187,9 +207,7 @@ def _profile(files: ExampleFolder, sample: int, seed: int) -> Finding:
         if differs
         else f"None of {compared.height:,} sampled profiles"
     )
-    meaning = (
-        "they see what they must not see" if differs else "nothing of the review itself or of the future is in them"
-    )
+    meaning = "they see what they must not see" if differs else "counts, mean prices and histories hold nothing else"
     return Finding(
         "profile",
         "warning" if differs else "ok",
@@ -198,16 +216,24 @@ def _profile(files: ExampleFolder, sample: int, seed: int) -> Finding:
     )
 
 
-def _negatives(files: ExampleFolder) -> Finding:
+def _negatives(files: ExampleFolder, rule: ReviewExamplesConfig) -> Finding:
     pairs = files.events.select("user_id", "item_id").unique()
     negatives = files.examples.filter(pl.col("negative") == 1)
-    met = negatives.join(pairs, on=["user_id", "item_id"], how="semi").select(pl.len()).collect().item()
+    met = negatives.join(pairs, on=["user_id", "item_id"], how="semi")
+    in_train, elsewhere = (
+        met.filter((pl.col("part") == Part.TRAIN) == train).select(pl.len()).collect().item() for train in (True, False)
+    )
+    exclude = None if rule.negatives is None else rule.negatives.exclude
+    wrong = elsewhere if exclude in ("ever", "train") else 0
+    wrong += in_train if exclude == "ever" else 0
+    allowed = f", as exclude: {exclude} allows" if (in_train or elsewhere) and not wrong else ""
+    level: Level = "warning" if wrong else "note" if in_train or elsewhere else "ok"
     return Finding(
         "negatives",
-        "note" if met else "ok",
-        f"{met:,} negatives are items that their user reviews at some time"
-        + (", as `exclude: train` allows for train rows." if met else "."),
-        {"met": met},
+        level,
+        f"{in_train:,} negatives of train and {elsewhere:,} of valid and test are items that their user reviews at "
+        f"some time{allowed}.",
+        {"met_in_train": in_train, "met_elsewhere": elsewhere},
     )
 
 
@@ -258,6 +284,8 @@ def _ids(files: ExampleFolder) -> Finding:
     for name in ("item_id", "user_id"):
         new = test.join(train.select(name).unique(), on=name, how="anti").select(pl.len()).collect().item()
         shares[name] = new / rows
+    negatives = files.examples.filter((pl.col("negative") == 1) & (pl.col("part") == Part.TEST))
+    drawn = negatives.join(train.select("item_id").unique(), on="item_id", how="anti").select(pl.len()).collect().item()
     blank = files.events.filter(
         (pl.col("user_id").str.strip_chars() == "") | (pl.col("item_id").str.strip_chars() == "")
     )
@@ -266,6 +294,7 @@ def _ids(files: ExampleFolder) -> Finding:
         "ids",
         "warning" if empty else "ok",
         f"{values['users']:,} users and {values['items']:,} products; {shares['item_id']:.1%} of the test reviews are "
-        f"of products, {shares['user_id']:.1%} of users, that train does not know; {empty:,} ids are blank.",
+        f"of products, {shares['user_id']:.1%} of users, that train does not know. Such products are never drawn, so "
+        f"{drawn:,} of the test negatives are of them: judge new products by reviews alone. {empty:,} ids are blank.",
         values | {"new_items": shares["item_id"], "new_users": shares["user_id"], "blank": empty},
     )

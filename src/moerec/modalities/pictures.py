@@ -57,7 +57,8 @@ class PictureConfig(Config):
 
     def fingerprint(self) -> str:
         """What decides the files."""
-        return fingerprint({"picture": self.model_dump(mode="json"), "version": _VERSION})
+        own = self.model_dump(mode="json", include=set(PictureConfig.model_fields))  # and nothing of a derived class
+        return fingerprint({"picture": own, "version": _VERSION})
 
 
 def make_picture(content: bytes, config: PictureConfig) -> Pixels:

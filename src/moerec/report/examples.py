@@ -110,5 +110,8 @@ def _pictures(made: Mapping[str, Any]) -> Block | None:
         f"{count(sum(part(fetch, 'reasons').values()))} without. An example without a picture is masked, never a "
         "black picture."
     ).replace("addresss", "addresses")
-    table = Table("Examples without a picture, by part and category.", "Group", columns, rows)
+    left_out = len(pictures.get("missing") or []) - len(rows)
+    caption = "Examples without a picture, by part and category."
+    caption += f" {left_out} more groups stand in metrics.json." if left_out > 0 else ""
+    table = Table(caption, "Group", columns, rows)
     return Block("pictures", "Pictures", texts=[told], tables=[table])

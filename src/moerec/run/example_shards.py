@@ -1,6 +1,6 @@
 """Shards of each part: an example's labels, ids, profile and texts as JSON, its tokens and its picture beside them.
 
-Shape letters: K categories.
+Shape letters: B rows, K categories.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from moerec.dataset.schema import Part
 from moerec.dataset.shards.examples import ShardExample
-from moerec.dataset.shards.index import ShardIndex
-from moerec.dataset.shards.writer import write_shards
+from moerec.dataset.shards.index import INDEX_FILE, ShardIndex
+from moerec.dataset.shards.writer import STARTED_FILE, write_shards
+from moerec.dataset.storage import Storage
 from moerec.engines.example_folder import ExampleFolder
+from moerec.errors import DatasetError
 from moerec.examples_recipe import ExamplesConfig
 from moerec.features.reviews import share_column
 from moerec.modalities.picture_store import PictureStore
@@ -77,8 +79,19 @@ def write_parts(url: str, content: Content, inputs: Mapping[str, Any]) -> dict[s
         url: folder or address; each part gets a folder below it.
         content: what is written.
         inputs: plain data that decides the content.
+
+    Raises:
+        DatasetError: the folder holds shards of other examples.
     """
     counts = {part: _count(content.folder, part) for part in PARTS}
+    for part, count in counts.items():
+        storage = Storage(f"{url.rstrip('/')}/{part.name.lower()}")
+        if not count and any(storage.size(name) is not None for name in (INDEX_FILE, STARTED_FILE)):
+            # Beside the parts of this run it would be taken for one of them.
+            raise DatasetError(
+                f"{storage.url}: shards of other examples are there, and these have none for this part; remove them or "
+                "choose another folder"
+            )
     size = content.config.shards.examples
     return {
         part.name.lower(): write_shards(
@@ -119,7 +132,8 @@ def examples_of(content: Content, part: Part, start: int = 0) -> Iterator[ShardE
 
 def _block(content: Content, rows: pl.DataFrame) -> Iterator[ShardExample]:
     """The examples of some rows."""
-    shares = rows.select(share_column(code) for code in range(1, len(content.folder.categories) + 1)).to_numpy()
+    columns = [rows[share_column(code)].to_numpy() for code in range(1, len(content.folder.categories) + 1)]
+    shares = np.stack(columns, axis=1) if columns else np.zeros((rows.height, 0))  # [B, K]
     tokens = _tokens(content.tokens, rows)
     for number, row in enumerate(rows.select("key", "user_text", *_COLUMNS).iter_rows(named=True)):
         text, address = content.items.get(row["item_id"], (None, None))

@@ -19,7 +19,7 @@ from moerec.recommender import Recommender
 from moerec.report.page import write_report
 from moerec.run.card import model_card
 from moerec.run.describe import describe_dataset
-from moerec.run.examples import make_shards
+from moerec.run.examples import check_examples, make_shards
 from moerec.run.folder import METRICS, MODEL, REPORT, check_out, find_run, first_difference, new_run, recipe_of
 from moerec.run.prepare import SPLIT, Prepared, prepare
 from moerec.run.ranking import Ranking
@@ -69,6 +69,8 @@ def _run(recipe: Recipe, options: RunOptions, console: Console, *, judged: bool)
         if not (directory / REPORT).is_file():
             write_report(directory)
         return directory
+    if recipe.examples is not None:
+        check_examples(recipe)
     if not recipe.has_model:
         return _run_examples(recipe, directory or new_run(recipe, options.runs, options.out), artifacts, console)
     prepared = prepare(recipe, artifacts, console)

@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -159,11 +159,12 @@ class AmazonReviewsConfig(Config):
         return self._tables(found, {"files": identities})
 
     @contextmanager
-    def raw_files(self, folder: Path) -> Iterator[list[CategoryFiles]]:
+    def raw_files(self, folder: Path, *, pictures: bool = True) -> Iterator[list[CategoryFiles]]:
         """The files themselves; generated ones stand in a folder, and their pictures are served meanwhile.
 
         Args:
             folder: for generated files; those that are there are taken.
+            pictures: whether anybody will ask for pictures.
 
         Raises:
             DatasetError: a file is missing, or the port of the pictures is taken.
@@ -172,10 +173,17 @@ class AmazonReviewsConfig(Config):
             yield self._find()
             return
         found = self._generate(folder)
-        if not self.pictures:
+        if not (self.pictures and pictures):
             yield found
             return
-        with ImageServer(folder, ImageServerConfig(self.picture_faults, seed=self.seed), self.picture_port):
+        server = ImageServer(folder, ImageServerConfig(self.picture_faults, seed=self.seed), self.picture_port)
+        with ExitStack() as opened:
+            try:
+                opened.enter_context(server)
+            except DatasetError:
+                raise DatasetError(
+                    f"dataset.picture_port: port {self.picture_port} of {HOST} is taken; set another"
+                ) from None
             yield found
 
     def _generate(self, folder: Path) -> list[CategoryFiles]:
@@ -193,6 +201,15 @@ class AmazonReviewsConfig(Config):
             folder.parent.mkdir(parents=True, exist_ok=True)
             generate_amazon_reviews(folder, shape)
         return find_files(2023, shape.categories, str(folder), None, "required")
+
+    def check(self) -> None:
+        """Find out whether the files are there.
+
+        Raises:
+            DatasetError: one is missing.
+        """
+        if self.variant != "generated":
+            self._find()
 
     def describe(self) -> str:
         """One line that says what is read."""
