@@ -205,6 +205,12 @@ def test_a_wrong_option_of_beam_is_one_line_and_nothing_is_touched(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_job_service_that_does_not_answer_is_one_line(folder: Path, tmp_path: Path) -> None:
+    options = ("--runner=PortableRunner", "--job_endpoint=localhost:1", "--environment_type=LOOPBACK")
+    with pytest.raises(ConfigError, match=r"^the job service of Beam did not take the job: .*; correct 'options'$"):
+        run(folder, tmp_path / "out", *options, "--job_server_timeout=1")
+
+
 def test_options_of_every_runner_are_known(caplog: pytest.LogCaptureFixture) -> None:
     flink = ("--flink_master=host:8081", "--environment_type=EXTERNAL", "--environment_config=host:50000")
     for options in (

@@ -25,7 +25,7 @@ from moerec.engines.beam.output_folder import UNFINISHED, begin, beside, read_ma
 from moerec.engines.beam.paths import delete, literal
 from moerec.engines.engine import EngineConfig
 from moerec.engines.manifest import add_counts
-from moerec.errors import DatasetError, MissingExtraError
+from moerec.errors import ConfigError, DatasetError, MissingExtraError
 from moerec.features.reviews import ReviewExamplesConfig
 from moerec.files import fingerprint
 
@@ -134,7 +134,7 @@ def run_beam(
         settings: how to work.
 
     Raises:
-        ConfigError: Beam does not take an option, or lacks one.
+        ConfigError: Beam does not take an option, or lacks one, or its job service does not answer.
         DatasetError: a file cannot be read or has not one good review, the folder holds something else, or the
             pipeline failed.
         MissingExtraError: apache-beam is not installed.
@@ -196,12 +196,14 @@ def _require_beam() -> None:
 def _run(pipeline: Any, job: Job) -> tuple[dict[str, Any], dict[str, int]]:
     """The manifest, and the runner's counters."""
     from apache_beam.io.filesystems import FileSystems
+    from apache_beam.runners.portability.portable_runner import PortableRunner
     from apache_beam.runners.runner import PipelineState
 
     from moerec.engines.beam.pipeline import build
     from moerec.engines.beam.reading import COUNTED_REJECTS
 
     build(pipeline, job)
+    result = None
     try:
         result = pipeline.run()
         state = result.wait_until_finish() or result.state
@@ -210,6 +212,9 @@ def _run(pipeline: Any, job: Job) -> tuple[dict[str, Any], dict[str, int]]:
         told = f"{type(error).__name__}: {error}"
         if found := re.findall(r"DatasetError: (.+?)(?: \[while running.*)?$", told, re.MULTILINE):
             raise DatasetError(found[-1]) from error
+        if result is None and isinstance(pipeline.runner, PortableRunner):  # it only hands the job on here
+            told = " ".join(told.split())
+            raise ConfigError(f"the job service of Beam did not take the job: {told}; correct 'options'") from error
         raise
     if state != PipelineState.DONE:
         raise DatasetError(
