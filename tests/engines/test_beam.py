@@ -30,9 +30,12 @@ from moerec.dataset.download import MIRROR_VARIABLE
 from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
 from moerec.dataset.generators.amazon_tastes import GeneratedReviews
 from moerec.dataset.generators.dirty_lines import OF_PRODUCTS, OF_REVIEWS
+from moerec.dataset.schema import REJECT_COLUMNS
 from moerec.dataset.sources.amazon_files import FileNames, find_files
 from moerec.dataset.sources.json_lines import CUT_ARCHIVE
-from moerec.engines.beam.engine import UNFINISHED, BeamConfig, BeamResult, find_addresses, run_beam
+from moerec.engines.beam.engine import BeamConfig, BeamResult, find_addresses, run_beam
+from moerec.engines.beam.options import make_pipeline
+from moerec.engines.beam.output_folder import UNFINISHED
 from moerec.engines.beam.pipeline import BY_PRODUCT, BY_USER, Job, build
 from moerec.engines.beam.reading import RawFile
 from moerec.engines.local import LocalEngineConfig, LocalResult, run_local
@@ -137,8 +140,88 @@ def test_frames_files_and_a_second_run_change_nothing(folder: Path, tmp_path: Pa
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert run_beam(files, 2023, rule, str(out), seed=SEED, texts=False, settings=settings).counters == {}
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before, "no work is done twice"
-    with pytest.raises(DatasetError, match="other files or settings; choose another folder"):
-        run_beam(files, 2023, rule, str(out), seed=SEED + 1, texts=False, settings=settings)
+    for path in folder.rglob("*.jsonl.gz"):
+        os.utime(path, (1, 1))
+    assert run_beam(files, 2023, rule, str(out), seed=SEED, texts=False, settings=settings).counters == {}, (
+        "files are told apart by what stands in them"
+    )
+    fewer = settings.model_copy(update={"shards": 2})
+    replaced = run_beam(files, 2023, rule, str(out), seed=SEED, texts=False, settings=fewer)
+    assert replaced.out == str(out)
+    rows = {path.name: pl.read_parquet(path, glob=False).height for path in (out / "events").iterdir()}
+    assert rows.keys() == {"part-00000.parquet", "part-00001.parquet"}
+    assert sum(rows.values()) == replaced.manifest["reviews"]
+    assert not list(out.parent.glob(".out*")), "nothing is left beside it"
+
+
+def test_a_result_that_cannot_be_made_leaves_the_one_that_is_there(
+    folder: Path, local: LocalResult, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(local.out, out)
+    (tmp_path / "empty.jsonl").write_text('{"rating": 6}\n')
+    empty = [FileNames("E", str(tmp_path / "empty.jsonl"), None)]
+    with pytest.raises(DatasetError, match="not one good review"):
+        run_beam(empty, 2023, RULE, str(out))
+    assert json.loads((out / "manifest.json").read_text()) == local.manifest
+    # The next run clears away what that one has left.
+    run(folder, out)
+    assert_equal(out, local)
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
+    review = {"rating": 5.0, "title": "a", "text": "b", "asin": "A", "parent_asin": "A", "user_id": "u"}
+    review |= {"timestamp": 1_600_000_000_000, "helpful_vote": 0, "verified_purchase": True, "images": []}
+    (tmp_path / "clean.jsonl").write_text(json.dumps(review) + "\n")
+    clean = [FileNames("Clean", str(tmp_path / "clean.jsonl"), None)]
+    given = run_beam(clean, 2023, RULE, str(tmp_path / "out"))
+    assert given.manifest["rejects"] == given.counters == {}
+    assert given.manifest["written"]["rejects"] == {"part-00000.parquet": 0}
+    rejects = pl.read_parquet(tmp_path / "out/rejects/*.parquet")
+    assert_frame_equal(rejects, pl.DataFrame(schema=REJECT_COLUMNS))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--runner=Nope"], r"Unexpected pipeline runner: Nope"),
+        (["--runner=no.such.Runner"], r"No module named 'no'; correct"),
+        (["--runner=PortableRunner", "--environment_type=EXTERNAL"], r"external_service_address is required"),
+        (["--runner=PortableRunner"], r"needs a job service; add --job_endpoint=host:port"),
+        (["--direct_running_mode=quickly"], r"direct_running_mode: invalid choice: 'quickly'"),
+        (["--nope=1"], r"there is no --nope; remove it"),
+        (["--direct_num_worker=1"], r"there is no --direct_num_worker; did you mean --direct_num_workers\?"),
+        (["--runner"], r"--runner: expected one argument"),
+        (["--help"], r"--help starts nothing"),
+    ],
+)
+def test_a_wrong_option_of_beam_is_one_line_and_nothing_is_touched(
+    options: list[str], message: str, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^options of Beam: .*{message}.*$") as raised:
+        run(folder, tmp_path / "out", *options)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_service_that_does_not_answer_is_one_line(folder: Path, tmp_path: Path) -> None:
+    options = ("--runner=PortableRunner", "--job_endpoint=localhost:1", "--environment_type=LOOPBACK")
+    with pytest.raises(ConfigError, match=r"^the job service of Beam did not take the job: .*; correct 'options'$"):
+        run(folder, tmp_path / "out", *options, "--job_server_timeout=1")
+
+
+def test_options_of_every_runner_are_known(caplog: pytest.LogCaptureFixture) -> None:
+    flink = ("--flink_master=host:8081", "--environment_type=EXTERNAL", "--environment_config=host:50000")
+    for options in (
+        ("--direct_running_mode=multi_processing", "--direct_num_workers=4"),
+        ("--runner=FlinkRunner", *flink),
+        ("--runner=SparkRunner", "--spark_master_url=spark://host:7077", *flink[1:]),
+    ):
+        make_pipeline(options)
+    assert "job service" not in caplog.text
+    make_pipeline(("--runner=FlinkRunner", *flink, "--checkpointingInterval=9"))
+    assert "--checkpointingInterval is none of Beam itself; it is handed to the job service" in caplog.text
 
 
 def test_the_graph_has_a_shuffle_by_product_and_then_one_by_user() -> None:
@@ -251,6 +334,8 @@ def test_any_file_system_of_beam_is_read_and_written(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content[path])
     assert not [path for path in content if ".tmp-" in path]
+    with pytest.raises(DatasetError, match="other files or settings; choose another folder"):
+        run_beam(files, 2023, RULE, "memory://b/out", seed=SEED + 1)
     assert_equal(tmp_path / "out", local)
 
 
@@ -264,8 +349,12 @@ def test_mistakes_are_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest
         run_beam(gone, 2023, RULE, str(tmp_path / "out"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.txt").touch()
-    with pytest.raises(DatasetError, match="something else than examples of reviews; choose another folder"):
-        run_beam(files, 2023, RULE, str(tmp_path / "other"))
+    for content in (None, "[]", "no json", '{"name": "an application"}'):
+        if content is not None:
+            (tmp_path / "other/manifest.json").write_text(content)
+        with pytest.raises(DatasetError, match="something else than examples of reviews; choose another folder"):
+            run_beam(files, 2023, RULE, str(tmp_path / "other"))
+    assert (tmp_path / "other/thesis.txt").exists()
     (tmp_path / "empty.jsonl").write_text('{"rating": 6}\n')
     empty = [FileNames("E", str(tmp_path / "empty.jsonl"), None)]
     with pytest.raises(DatasetError, match=r"empty\.jsonl: not one good review \(rejects/ says why\); get .* again$"):

@@ -6,7 +6,6 @@ of the main program is pickled, so they need it installed (a container image, or
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections import Counter
@@ -20,10 +19,13 @@ from pydantic import Field, field_validator
 from moerec import __version__
 from moerec.dataset.sources.amazon_files import CategoryFiles, FileNames, Metadata, choose_files, find_files, folders
 from moerec.dataset.sources.amazon_rows import Year
+from moerec.dataset.sources.source_files import SourceFile
+from moerec.engines.beam.options import make_pipeline
+from moerec.engines.beam.output_folder import UNFINISHED, begin, beside, read_manifest, replace
 from moerec.engines.beam.paths import delete, literal
 from moerec.engines.engine import EngineConfig
-from moerec.engines.manifest import MANIFEST, add_counts
-from moerec.errors import DatasetError, MissingExtraError
+from moerec.engines.manifest import add_counts
+from moerec.errors import ConfigError, DatasetError, MissingExtraError
 from moerec.features.reviews import ReviewExamplesConfig
 from moerec.files import fingerprint
 
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
     from moerec.engines.beam.pipeline import Job
 
 logger = logging.getLogger(__name__)
-
-UNFINISHED = "unfinished"
-"""Name of the file that stands in the output folder until it is whole."""
 
 
 class BeamConfig(EngineConfig):
@@ -128,12 +127,14 @@ def run_beam(
         files: from `find_addresses`.
         year: the release.
         config: the rule of the examples.
-        out: a folder, on any file system that Beam knows.
+        out: a folder, on any file system that Beam knows. On this machine one of other files or settings is replaced
+            once the new one is whole; on another file system it is refused.
         seed: of down-sampling and negatives.
         texts: whether titles and texts of reviews are kept, in texts/.
         settings: how to work.
 
     Raises:
+        ConfigError: Beam does not take an option, or lacks one, or its job service does not answer.
         DatasetError: a file cannot be read or has not one good review, the folder holds something else, or the
             pipeline failed.
         MissingExtraError: apache-beam is not installed.
@@ -160,10 +161,13 @@ def run_beam(
         "partitions": settings.shards,
     }
     wanted = fingerprint({**inputs, "version": __version__})
-    if (there := _finished(out, wanted)) is not None:
+    there = read_manifest(out)
+    if there is not None and there["fingerprint"] == wanted:
         logger.info("Beam engine: %s is finished already", out)
         return BeamResult(out, there, {})
-    _begin(out)
+    pipeline = make_pipeline(settings.options)  # before anything is written or removed: an option may be wrong
+    target = out if there is None else beside(out)
+    begin(target)
     job = Job(
         reviews=tuple(RawFile(each.reviews) for each in files),
         products=tuple(RawFile(each.products) for each in files if each.products),
@@ -171,12 +175,15 @@ def run_beam(
         config=config,
         seed=seed,
         texts=texts,
-        out=out,
+        out=target,
         shards=settings.shards,
         rows_in_frame=settings.rows_in_frame,
         inputs={"engine": "beam", "version": __version__, "fingerprint": wanted, **inputs},
     )
-    return BeamResult(out, *_run(job, settings))
+    done = _run(pipeline, job)
+    if target != out:
+        replace(target, out)
+    return BeamResult(out, *done)
 
 
 def _require_beam() -> None:
@@ -186,20 +193,17 @@ def _require_beam() -> None:
         raise MissingExtraError("apache-beam", "beam", "the engine 'beam'") from None
 
 
-def _run(job: Job, settings: BeamConfig) -> tuple[dict[str, Any], dict[str, int]]:
+def _run(pipeline: Any, job: Job) -> tuple[dict[str, Any], dict[str, int]]:
     """The manifest, and the runner's counters."""
-    import apache_beam as beam
     from apache_beam.io.filesystems import FileSystems
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability.portable_runner import PortableRunner
     from apache_beam.runners.runner import PipelineState
 
     from moerec.engines.beam.pipeline import build
     from moerec.engines.beam.reading import COUNTED_REJECTS
 
-    # Beam's own default would first try to download a runner.
-    default = () if any(option.startswith("--runner") for option in settings.options) else ("--runner=FnApiRunner",)
-    pipeline = beam.Pipeline(options=PipelineOptions([*default, *settings.options]))
     build(pipeline, job)
+    result = None
     try:
         result = pipeline.run()
         state = result.wait_until_finish() or result.state
@@ -208,12 +212,15 @@ def _run(job: Job, settings: BeamConfig) -> tuple[dict[str, Any], dict[str, int]
         told = f"{type(error).__name__}: {error}"
         if found := re.findall(r"DatasetError: (.+?)(?: \[while running.*)?$", told, re.MULTILINE):
             raise DatasetError(found[-1]) from error
+        if result is None and isinstance(pipeline.runner, PortableRunner):  # it only hands the job on here
+            told = " ".join(told.split())
+            raise ConfigError(f"the job service of Beam did not take the job: {told}; correct 'options'") from error
         raise
     if state != PipelineState.DONE:
         raise DatasetError(
             f"{job.out}: the Beam pipeline ended as {state}; its runner's log says why, then run it again"
         )
-    manifest = _finished(job.out, job.inputs["fingerprint"])
+    manifest = read_manifest(job.out)
     assert manifest is not None
     delete([FileSystems.join(job.out, UNFINISHED)])
     counters: Counter[str] = Counter()
@@ -224,49 +231,14 @@ def _run(job: Job, settings: BeamConfig) -> tuple[dict[str, Any], dict[str, int]
 
 
 def _identity(path: str) -> dict[str, Any]:
-    """What tells the content of a file from another's, as far as every file system knows it."""
+    """What tells the content of a file from another's: on this machine as in the local engine, elsewhere as far as
+    every file system knows it."""
     from apache_beam.io.filesystems import FileSystems
 
     if not FileSystems.exists(path):
         raise DatasetError(f"{path}: there is no such file")
+    if "://" not in path:
+        return SourceFile(Path(path)).identity()
     found = FileSystems.get_filesystem(path).metadata(path)
     name = path.rsplit("/", 1)[-1]
     return {"name": name, "bytes": found.size_in_bytes, "changed": found.last_updated_in_seconds}
-
-
-def _finished(out: str, wanted: str) -> dict[str, Any] | None:
-    """The manifest of a whole folder, None if there is none.
-
-    Raises:
-        DatasetError: it is of something else.
-    """
-    from apache_beam.io.filesystems import FileSystems
-
-    path = FileSystems.join(out, MANIFEST)
-    if not FileSystems.exists(path):
-        return None
-    with FileSystems.open(path) as stream:
-        manifest: dict[str, Any] = json.loads(stream.read())
-    if manifest.get("fingerprint") != wanted:
-        raise DatasetError(f"{out}: it holds the examples of other files or settings; choose another folder")
-    return manifest
-
-
-def _begin(out: str) -> None:
-    """Mark the folder as unfinished, and remove what a run that did not end has left there.
-
-    Raises:
-        DatasetError: it holds something that no run has left.
-    """
-    from apache_beam.io.filesystems import FileSystems
-
-    marker = FileSystems.join(out, UNFINISHED)
-    patterns = [FileSystems.join(literal(out), *names) for names in (("*",), ("*", "*"))]
-    matches = FileSystems.match(patterns)
-    left = [found.path for match in matches for found in match.metadata_list if found.path != marker]
-    if left and not FileSystems.exists(marker):
-        raise DatasetError(f"{out}: holds something else than examples of reviews; choose another folder")
-    if left:
-        delete(left)
-    with FileSystems.create(marker, compression_type="uncompressed") as stream:
-        stream.write(b"A run of moerec writes here. If none does any more, start it again.\n")

@@ -11,7 +11,7 @@ import polars as pl
 
 from moerec.dataset.schema import Part
 from moerec.engines.beam.grouping import CATEGORY, EVENTS, IS_PRODUCT
-from moerec.engines.beam.reading import COUNTS
+from moerec.engines.beam.reading import COUNTS, EXAMPLES
 from moerec.engines.beam.writing import packed, unpacked_frame
 from moerec.engines.partitions import EVENT_COLUMNS
 from moerec.engines.spill import TEXTS, partition_of, partitions_of
@@ -25,8 +25,8 @@ from moerec.features.reviews import (
     summarise,
 )
 
-EXAMPLES, TEXT_FILES = "examples", "texts"
-"""Tags of the outputs that are written into the folders of these names."""
+TEXT_FILES = "texts"
+"""Tag of the output that is written into the folder of this name."""
 _GATHERED = 16
 """So many summaries are held before they become one."""
 

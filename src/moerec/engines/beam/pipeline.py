@@ -11,7 +11,6 @@ import apache_beam as beam
 from moerec.dataset.schema import REJECT_COLUMNS
 from moerec.dataset.sources.amazon_rows import Year
 from moerec.engines.beam.features import (
-    EXAMPLES,
     TEXT_FILES,
     CodeItem,
     CombineSummaries,
@@ -19,7 +18,16 @@ from moerec.engines.beam.features import (
     MergeState,
 )
 from moerec.engines.beam.grouping import CATEGORY, EVENTS, ITEMS, PRODUCTS, REVIEWS, FrameUsers, JoinProduct
-from moerec.engines.beam.reading import COUNTS, REJECTS, WRITTEN, ParseProducts, ParseReviews, RawFile, ReadLines
+from moerec.engines.beam.reading import (
+    COUNTS,
+    EXAMPLES,
+    REJECTS,
+    WRITTEN,
+    ParseProducts,
+    ParseReviews,
+    RawFile,
+    ReadLines,
+)
 from moerec.engines.beam.writing import FrameRows, WriteManifest, WriteParquet, WriteState
 from moerec.engines.products import PRODUCT_SCHEMA
 from moerec.engines.spill import partition_of
@@ -85,7 +93,7 @@ def build(pipeline: Any, job: Job) -> Any:
     files = [
         *(made[table] | f"Write {table}" >> WriteParquet(job.out, table) for table in tables),
         _written(items, "items", PRODUCT_SCHEMA, job),
-        _written(rejects | "Place reject" >> beam.Map(_placed, job.shards), "rejects", REJECT_COLUMNS, job),
+        _written(rejects | "Place reject" >> beam.Map(_placed, job.shards), REJECTS, REJECT_COLUMNS, job),
         state | "Write state" >> beam.ParDo(WriteState(job.out)),
     ] | "All files" >> beam.Flatten()
     counts = [

@@ -28,8 +28,10 @@ from moerec.engines.spill import TEXTS
 BLOCK_BYTES = 1 << 22
 """Bytes of lines that are handed to a worker together."""
 
+EXAMPLES = "examples"
+"""Tag of the output that holds examples; they are written into the folder of this name."""
 REJECTS = "rejects"
-"""Tag of the output that holds refused rows: source, line, reason, row."""
+"""Tag of the output that holds refused rows: source, line, reason, row; and the folder of the table."""
 WRITTEN = "written"
 """Tag of the output that holds what else stands in a review."""
 GOOD_REVIEWS = "good reviews"

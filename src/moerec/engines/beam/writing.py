@@ -21,13 +21,14 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 
+from moerec.dataset.schema import REJECT_COLUMNS
 from moerec.engines.beam.paths import delete
-from moerec.engines.beam.reading import GOOD_REVIEWS, RawFile
+from moerec.engines.beam.reading import EXAMPLES, GOOD_REVIEWS, REJECTS, RawFile
 from moerec.engines.manifest import MANIFEST, add_counts, count_parts, manifest_of
 from moerec.engines.partitions import part_name
 from moerec.engines.state_files import state_contents
 from moerec.errors import DatasetError
-from moerec.features.reviews import ReviewState
+from moerec.features.reviews import ReviewState, example_schema
 
 UNKNOWN = ("without product", "without category", "without price", "items without product")
 """What the manifest counts of what is not known."""
@@ -147,7 +148,7 @@ class WriteState(beam.DoFn):
 
 
 class WriteManifest(beam.DoFn):
-    """Write manifest.json once all files are there; a folder without it is not whole."""
+    """Write manifest.json once all files are there, and tables without a row; a folder without it is not whole."""
 
     def __init__(self, out: str, reviews: tuple[RawFile, ...], inputs: dict[str, Any]) -> None:
         self._out, self._reviews, self._inputs = out, reviews, inputs
@@ -169,6 +170,12 @@ class WriteManifest(beam.DoFn):
         for file in files:
             for folder, names in file.items():
                 written.setdefault(folder, {}).update(names)
+        # Without a row there is no frame, so no worker has written a file; whoever reads a table needs its columns.
+        for folder, schema in ((EXAMPLES, example_schema(len(categories))), (REJECTS, REJECT_COLUMNS)):
+            if folder not in written:
+                written[folder] = {part_name(0): 0}
+                with whole_file(FileSystems.join(self._out, folder, part_name(0))) as stream:
+                    pl.DataFrame(schema=schema).write_parquet(stream, compression="zstd")
         manifest = manifest_of(
             **self._inputs,
             categories=list(categories),
