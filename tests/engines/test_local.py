@@ -19,6 +19,7 @@ from moerec.dataset.generators.amazon_reviews import generate_amazon_reviews
 from moerec.dataset.generators.amazon_tastes import GeneratedReviews
 from moerec.dataset.sources.amazon_files import find_files
 from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
+from moerec.engines import local
 from moerec.engines.local import LocalEngineConfig, LocalResult, run_local
 from moerec.engines.state_files import load_state
 from moerec.errors import DatasetError
@@ -162,6 +163,49 @@ def test_a_finished_run_is_not_done_again_and_another_rule_replaces_it(raw: Path
     other = RULE.model_copy(update={"negatives": None})
     assert run(raw, tmp_path / "out", other, partitions=2).manifest["examples"]["train"]["negatives"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+HELD = """
+import sys
+from pathlib import Path
+from moerec.engines.local_steps import LocalRun
+from tests.engines.test_local import run
+finish = LocalRun.finish
+def held(self):
+    print("ready", flush=True)
+    sys.stdin.readline()
+    finish(self)
+LocalRun.finish = held
+run(Path(sys.argv[1]), Path(sys.argv[2]), partitions=2)
+"""
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_runs_that_make_one_folder_take_turns(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """The other process is before its last step, and goes on once this one tells that it waits."""
+    out = tmp_path / "deep" / "out"
+    command = [sys.executable, "-c", HELD, str(raw), str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        told: list[str] = []
+
+        def tell(message: str, *values: Any) -> None:
+            told.append(message % values)
+            if "waiting" in message:
+                other.stdin.write("\n")
+                other.stdin.flush()
+
+        monkeypatch.setattr(local.logger, "info", tell)
+        result = run(raw, out, RULE if same else RULE.model_copy(update={"negatives": None}), partitions=2)
+        assert other.wait() == 0
+    assert told[0] == f"local engine: {out} is being made by another run; waiting for it to end"
+    assert (result.seconds == {}) == same
+    assert (result.manifest["examples"]["train"]["negatives"] == 0) != same
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
 def test_a_run_without_texts_keeps_none(raw: Path, tmp_path: Path, whole: LocalResult) -> None:

@@ -130,7 +130,7 @@ def test_kill_9_at_many_moments_loses_nothing_and_counts_nothing_twice(tmp_path)
         )
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        time.sleep(draw.uniform(0, 0.6) if kills < 20 else 0)
+        time.sleep(draw.uniform(0, 0.12) if kills < 20 else 0)
         if kills < 20:
             child.send_signal(signal.SIGKILL)
         rest = child.stdout.read()

@@ -89,6 +89,33 @@ def test_what_a_stream_cannot_begin_with_is_an_error_of_one_line(folder, tmp_pat
     run(folder, "earlier", tmp_path, users=True)
     with pytest.raises(ConfigError, match="began_with_users_of"):
         run(folder, "earlier", tmp_path, users=False)
+    shutil.copytree(folder / "earlier", tmp_path / "bare")
+    (tmp_path / "bare/items.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"not whole \(neither items\.parquet nor items/\*\.parquet\)"):
+        run(folder, str(tmp_path / "bare"), tmp_path, users=True)
+
+
+def test_the_layout_of_beam_gives_the_same_stream(folder, tmp_path):
+    """Products lie in several files, and the rows of a file have no order."""
+    other = tmp_path / "beam"
+    shutil.copytree(folder / "earlier", other)
+    for name in ("items", "rejects"):
+        frame = pl.read_parquet(other / f"{name}.parquet")
+        (other / f"{name}.parquet").unlink()
+        (other / name).mkdir()
+        for number in range(3):
+            part = frame.gather_every(3, number).sample(fraction=1, shuffle=True, seed=number)
+            part.write_parquet(other / name / f"part-0000{number}-of-00003.parquet")
+    for path in (other / "events").iterdir():
+        events = pl.read_parquet(path)
+        shuffled = events.sample(fraction=1, shuffle=True, seed=1)
+        assert not shuffled.equals(events)
+        shuffled.write_parquet(path)
+    summary = run(folder, "earlier", tmp_path / "plain", users=True)
+    assert summary["reviews"] > 50
+    assert run(folder, str(other), tmp_path, users=True) == summary
+    for kind in ("examples", "texts", "rejects"):
+        assert_frame_equal(output(tmp_path, kind), output(tmp_path / "plain", kind))
 
 
 # --- the command
@@ -144,6 +171,31 @@ def test_mistakes_are_one_line(moerec, tmp_path, arguments, message):
     assert out == ""
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_state_goes_on_in_its_own_output_alone(moerec, tmp_path):
+    def go(state: str, out: str) -> tuple[int, str, str]:
+        where = ("--state", tmp_path / state, "--out", tmp_path / out)
+        return moerec("log", "--prepared", "all", "--replay", "--once", *where)
+
+    assert go("state", "out")[0] == go("state-2", "out-2")[0] == 0
+    for state, out, message in (
+        ("state", "new", "of this stream are not here; give the output folder that the state was made with"),
+        ("state", "out-2", "it is the output of another stream; choose another output folder, or give the state"),
+        ("new-state", "out", "it is the output of another stream; choose another output folder, or give the state"),
+    ):
+        status, told, err = go(state, out)
+        assert status == 2
+        assert told == ""
+        assert message in err
+        assert len(err.splitlines()) == 1
+    (tmp_path / "out").rename(tmp_path / "moved")
+    for part in (tmp_path / "moved").glob("*/part-*.parquet"):
+        part.unlink()  # what a training has taken may go
+    assert go("state", "moved")[0] == 0
+    (tmp_path / "out-2/stream.json").unlink()  # as outputs of before
+    assert go("state-2", "out-2")[0] == 0
+    assert go("state", "out-2")[0] == 2
 
 
 @pytest.mark.slow

@@ -7,18 +7,22 @@
     partition by partition: examples                            (partitions)
 
 A partition holds whole users, by a hash of their ids. Each step leaves a marker, so a run that was cut off goes on
-where it was. The number of partitions, processes and chunks changes no example.
+where it was. The number of partitions, processes and chunks changes no example. Runs that make the same folder take
+turns.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import math
 import os
 import shutil
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,15 +104,35 @@ def run_local(
     settings = settings or LocalEngineConfig()
     partitions = settings.partitions or _partitions([each.reviews for each in files], settings.partition_bytes)
     plan = LocalPlan(tuple(files), year, config, seed, texts, partitions, settings.chunk_bytes)
-    name = plan.fingerprint()
-    done = _manifest(out)
-    if done is not None and done["fingerprint"] == name:
-        logger.info("local engine: %s is finished already", out)
-        return LocalResult(out, done, {})
-    work = out.parent / f".{out.name}.work-{name}"
-    work.mkdir(parents=True, exist_ok=True)
+    # First without the lock: a finished folder may lie where nothing can be written.
+    if (done := _finished(plan, out)) is not None:
+        return done
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _taking_turns(out):
+        return _finished(plan, out) or _made(plan, out, settings.processes or os.cpu_count() or 1)
+
+
+def _finished(plan: LocalPlan, out: Path) -> LocalResult | None:
+    """What a run of the same plan left, if it is whole."""
+    manifest = _manifest(out)
+    if manifest is None or manifest["fingerprint"] != plan.fingerprint():
+        return None
+    logger.info("local engine: %s is finished already", out)
+    return LocalResult(out, manifest, {})
+
+
+def _made(plan: LocalPlan, out: Path, processes: int) -> LocalResult:
+    """Do what is left to do; no other run may make the same folder meanwhile.
+
+    Raises:
+        DatasetError: the folder holds something else, or as of `run_local`.
+    """
+    if _manifest(out) is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DatasetError(f"{out}: holds something else than examples of reviews; choose another folder")
+    work = out.parent / f".{out.name}.work-{plan.fingerprint()}"
+    work.mkdir(exist_ok=True)
     seconds: dict[str, float] = {}
-    with workers(settings.processes or os.cpu_count() or 1) as pool:
+    with workers(processes) as pool:
         run = LocalRun(plan, work, pool)
         for step in (run.spill, run.read_products, run.clean, run.sum_up, run.make, run.finish):
             began = time.perf_counter()
@@ -116,7 +140,7 @@ def run_local(
             seconds[step.__name__] = time.perf_counter() - began
             logger.info("local engine: %s took %.1f s", step.__name__, seconds[step.__name__])
     _replace(work / RESULT, out)
-    for old in out.parent.glob(f".{out.name}.work-*"):
+    for old in out.parent.glob(f".{glob.escape(out.name)}.work-*"):
         shutil.rmtree(old)
     manifest = _manifest(out)
     assert manifest is not None
@@ -133,17 +157,41 @@ def _partitions(files: Sequence[SourceFile], partition_bytes: int) -> int:
 
 
 def _manifest(out: Path) -> dict[str, Any] | None:
-    """The manifest of a finished run, if there is one.
-
-    Raises:
-        DatasetError: the folder holds something else.
-    """
-    if (out / MANIFEST).is_file():
+    """The manifest of a finished run, if there is one."""
+    try:
         manifest: dict[str, Any] = json.loads((out / MANIFEST).read_text())
-        return manifest
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DatasetError(f"{out}: holds something else than examples of reviews; choose another folder")
-    return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return manifest
+
+
+@contextmanager
+def _taking_turns(out: Path) -> Iterator[None]:
+    """Hold the lock of a folder to be made; it goes with the process, so a killed one blocks nobody.
+
+    Windows has no `flock`: there nothing is locked, and two runs must not make the same folder at once.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    path = out.parent / f".{out.name}.lock"
+    while True:
+        with path.open("ab") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("local engine: %s is being made by another run; waiting for it to end", out)
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            # The one before removes the file at its end; then this lock is of a file that nobody else will find.
+            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def _replace(made: Path, out: Path) -> None:

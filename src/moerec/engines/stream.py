@@ -50,9 +50,10 @@ class Stream:
         """Bring the output to what is kept, as the first thing of a process.
 
         Raises:
-            DatasetError: the output is of another stream.
+            DatasetError: the output is not that of this stream.
         """
         with self.store.transaction():  # so no other process is between writing its parts and keeping them
+            self.parts.claim(self.store.name(), self.store.batch())
             self.parts.recover(self.store.batch())
 
     def step(self, wait: float) -> Counter[str] | None:

@@ -3,11 +3,15 @@
 A part is written whole under a hidden name and flushed to disk. Then the transaction of the micro-batch is committed,
 and then the part is renamed. So a visible part is never taken back. After a crash between commit and rename, the hidden
 parts that the store knows are renamed and the others removed. Whoever reads `examples/part-*.parquet` needs no store.
+
+`stream.json` names the store that an output belongs to. So a store goes on in its own output alone, also when both were
+moved or old parts were deleted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,10 +22,12 @@ import polars as pl
 
 from moerec.config import Config
 from moerec.errors import DatasetError
+from moerec.files import write_json
 
 EXAMPLES = "examples"
 KINDS = ("texts", "rejects", EXAMPLES)
 """Folders of a stream's output. The examples of a micro-batch appear last, so with them all else is there."""
+STREAM_FILE = "stream.json"
 _HIDDEN = re.compile(r"\.part-(\d{9,})\.parquet\.pending")
 _VISIBLE = re.compile(r"part-(\d{9,})\.parquet")
 
@@ -34,6 +40,33 @@ class StreamParts:
         for kind in KINDS:
             (folder / kind).mkdir(parents=True, exist_ok=True)
         _flush_folder(folder)
+
+    def claim(self, store: str, last: int) -> None:
+        """Refuse the output of another store, or an empty one for a store that has written; mark this one.
+
+        Args:
+            store: name of the store.
+            last: its last micro-batch that is kept.
+
+        Raises:
+            DatasetError: the folder is not the output of this store.
+        """
+        path = self.folder / STREAM_FILE
+        if path.is_file():
+            if json.loads(path.read_text(encoding="utf-8"))["store"] != store:
+                raise DatasetError(
+                    f"{self.folder}: it is the output of another stream; choose another output folder, or give the "
+                    "state folder that it was made with"
+                )
+            return
+        # Outputs of before have no such file; their parts are looked at by `recover`.
+        if last and not any(_VISIBLE.fullmatch(each.name) for kind in KINDS for each in (self.folder / kind).iterdir()):
+            raise DatasetError(
+                f"{self.folder}: parts 1 to {last} of this stream are not here; give the output folder that the state "
+                "was made with, or start anew in another state folder and another output folder"
+            )
+        write_json(path, {"store": store})
+        _flush_folder(self.folder)
 
     def recover(self, last: int) -> None:
         """After a crash: show the parts up to the last micro-batch that is kept, remove those of later ones.

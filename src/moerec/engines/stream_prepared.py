@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow.parquet as pq
 
 from moerec.config import validate
@@ -21,7 +22,7 @@ from moerec.engines.state_files import load_state
 from moerec.engines.stream_reviews import ReviewRules
 from moerec.engines.stream_store import StreamTransaction
 from moerec.errors import DatasetError
-from moerec.features.reviews import EVENT_SCHEMA, Memory, Review, ReviewExamplesConfig, start, update
+from moerec.features.reviews import EVENT_ORDER, EVENT_SCHEMA, Memory, Review, ReviewExamplesConfig, start, update
 
 BLOCK_ROWS = 1 << 16
 
@@ -46,10 +47,10 @@ class Prepared:
             transaction: the one that makes the store.
             users: whether it begins with the reviews of the files.
         """
-        items = pq.ParquetFile(self.folder / "items.parquet")
-        for batch in items.iter_batches(BLOCK_ROWS, columns=["item_id", "category", "price"]):
-            names, *rows = (batch.column(number).to_pylist() for number in range(3))
-            transaction.put_items(zip(names, zip(*rows, strict=True), strict=True))
+        for path in _item_files(self.folder):
+            for batch in pq.ParquetFile(path).iter_batches(BLOCK_ROWS, columns=["item_id", "category", "price"]):
+                names, *rows = (batch.column(name).to_pylist() for name in ("item_id", "category", "price"))
+                transaction.put_items(zip(names, zip(*rows, strict=True), strict=True))
         if users:
             for path in sorted((self.folder / "events").glob("part-*.parquet")):
                 for user, reviews in _by_user(path):
@@ -76,18 +77,29 @@ def open_prepared(folder: Path) -> Prepared:
     try:
         config = validate(ReviewExamplesConfig, manifest["config"], f"{folder / MANIFEST}: config")
         state = load_state(folder / "state")
+        _item_files(folder)
         rules = ReviewRules(config, state, int(manifest["seed"]), manifest["year"])
         return Prepared(folder, rules, str(manifest["fingerprint"]))
     except (KeyError, FileNotFoundError) as error:
         raise DatasetError(f"{folder}: it is not whole ({error}); make the examples again") from None
 
 
+def _item_files(folder: Path) -> list[Path]:
+    """The products: one file of the local engine, or the files of the Beam engine.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    single = folder / "items.parquet"
+    found = [single] if single.is_file() else sorted((folder / "items").glob("*.parquet"))
+    if not found:
+        raise FileNotFoundError(f"neither {single.name} nor items/*.parquet")
+    return found
+
+
 def _by_user(path: Path) -> Iterator[tuple[str, list[Review]]]:
-    """The reviews of each user, in the order of time; they stand by user, time and item."""
-    rows = (
-        Review(*row)
-        for batch in pq.ParquetFile(path).iter_batches(BLOCK_ROWS, columns=list(EVENT_SCHEMA))
-        for row in zip(*(column.to_pylist() for column in batch.select(list(EVENT_SCHEMA)).columns), strict=True)
-    )
+    """The reviews of each user, in the order of time; a file holds whole users, and its rows may lie in any order."""
+    events = pl.read_parquet(path, columns=list(EVENT_SCHEMA), glob=False).select(list(EVENT_SCHEMA)).sort(EVENT_ORDER)
+    rows = (Review(*row) for row in events.iter_rows())
     for user, reviews in groupby(rows, key=lambda review: review.user_id):
         yield user, list(reviews)

@@ -11,6 +11,7 @@ positions that its records began at are no longer the ones that are kept: then s
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,6 +87,9 @@ class StreamStore:
             rows = [(name, json.dumps(value)) for name, value in about.items()]
             self.connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
             begin(StreamTransaction(self))
+        # Stores of before have no name yet.
+        name = json.dumps(secrets.token_hex(8))
+        self.connection.execute("INSERT OR IGNORE INTO about VALUES ('name', ?)", (name,))
         version = self._about("format_version")
         if version != FORMAT_VERSION:
             raise DatasetError(f"{self.path}: format {version}, this version reads {FORMAT_VERSION}; use that version")
@@ -96,6 +100,10 @@ class StreamStore:
                 f"{self.path}: it was made with other settings ({', '.join(names)}); go on with those, or start anew "
                 "in another state folder and another output folder"
             )
+
+    def name(self) -> str:
+        """What tells this store from every other one, wherever it lies."""
+        return str(self._about("name"))
 
     def position(self, partition: str) -> Position | None:
         """Where a partition is to be read on."""
