@@ -139,8 +139,12 @@ def test_a_plan_says_what_is_there(done: tuple[Path, str], tmp_path: Path) -> No
     directory, _ = done
     quiet = Console(quiet=True)
     plan = plan_run(parse_recipe(RECIPE), ArtifactCache(directory.parent / "artifacts"), quiet)
-    assert plan["artifacts"] == {"rows": "there", "shards": "to be made"}
-    assert plan_run(parse_recipe(RECIPE), ArtifactCache(tmp_path), quiet)["artifacts"]["rows"] == "to be made"
+    assert plan["artifacts"] == {"rows": "there"}
+    assert plan["makes"] == ["shards"]
+    more = parse_recipe(RECIPE | {"examples": RECIPE["examples"] | {"pictures": {}}})
+    plan = plan_run(more, ArtifactCache(tmp_path), quiet)
+    assert plan["artifacts"] == {"rows": "to be made"}
+    assert plan["makes"] == ["pictures", "shards"]
 
 
 def test_the_audit_of_the_recipe_looks_at_the_rows(done: tuple[Path, str]) -> None:

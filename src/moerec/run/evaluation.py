@@ -13,6 +13,7 @@ from moerec.errors import DatasetError
 from moerec.ranking_model import RankingModel
 from moerec.recommender import Recommender
 from moerec.run.folder import recipe_of
+from moerec.run.inspect import check_trains
 from moerec.run.judge import Judge
 from moerec.run.prepare import prepare
 from moerec.run.ranker import FOLDER, ranker_identity
@@ -38,7 +39,9 @@ def evaluate_run(
 
     Raises:
         DatasetError: the data set is not the one that the model knows.
+        MoerecError: the run makes shards alone, so there is nothing to judge.
     """
+    check_trains(directory)
     recipe = recipe_of(directory)
     if recipe.training.threads is not None:
         torch.set_num_threads(recipe.training.threads)  # another number of threads changes the last bits

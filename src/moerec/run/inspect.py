@@ -11,7 +11,7 @@ from moerec.ranking_model import FOLDER as RANKER
 from moerec.ranking_model import RankingModel
 from moerec.recommender import Recommender
 from moerec.report.expert_plot import write_expert_plot
-from moerec.run.folder import METRICS, MODEL, RECIPE
+from moerec.run.folder import METRICS, MODEL, RECIPE, recipe_of
 
 
 def latest_run(runs: Path) -> Path:
@@ -30,13 +30,26 @@ def model_of(directory: Path) -> Path:
     """The folder whose model answers: the run, or a model folder that was given instead.
 
     Raises:
-        MoerecError: the run has no model yet.
+        MoerecError: the run has no model yet, or never will.
     """
     if (directory / RECIPE).is_file() and not (directory / MODEL).is_dir():
+        check_trains(directory)
         raise MoerecError(
             f"{directory}: this run has no model yet; finish it with --resume, or name another one with --run"
         )
     return directory
+
+
+def check_trains(directory: Path) -> None:
+    """Refuse a run whose recipe trains nothing, before a model of it is looked for.
+
+    Raises:
+        MoerecError: it makes shards alone, or this is no run.
+    """
+    if not recipe_of(directory).has_model:
+        raise MoerecError(
+            f"{directory}: this run makes shards alone and has no model; name the run of a model with --run"
+        )
 
 
 def run_metrics(directory: Path) -> dict[str, Any]:
@@ -102,13 +115,11 @@ def inspect_item(recommender: Recommender, item: str, k: int) -> dict[str, Any]:
 
 
 def inspect_run(directory: Path) -> dict[str, Any]:
-    """What a run is and what came out: data, model, test metrics, best baseline, timing."""
+    """What a run is and what came out: data, model, test metrics, best baseline, shards, timing."""
     metrics = run_metrics(directory)
-    found: dict[str, Any] = {
-        "run": str(directory),
-        "name": metrics["name"],
-        "dataset": {key: metrics["dataset"][key] for key in ("name", "users", "items", "events")},
-    }
+    found: dict[str, Any] = {"run": str(directory), "name": metrics["name"]}
+    if "dataset" in metrics:  # a run of shards alone makes no data set
+        found["dataset"] = {key: metrics["dataset"][key] for key in ("name", "users", "items", "events")}
     if "retrieval" in metrics:
         retrieval = metrics["retrieval"]
         baselines = retrieval.get("baselines", {})
@@ -122,6 +133,10 @@ def inspect_run(directory: Path) -> dict[str, Any]:
         found["ranking"] = {key: metrics["ranking"][key] for key in ("model", "test", "baselines")}
     if "two_stage" in metrics:
         found["two_stage"] = {key: metrics["two_stage"][key] for key in ("on", "why", "formula", "first_stage", "test")}
+    if "examples" in metrics:
+        examples = metrics["examples"]
+        found["examples"] = {key: examples[key] for key in ("rows", "refused", "shards")}
+        found["examples"]["audit"] = {finding["name"]: finding["level"] for finding in examples["audit"]}
     return found | {"timing": metrics["timing"]}
 
 
@@ -140,8 +155,10 @@ def inspect_experts(directory: Path) -> dict[str, Any]:
     """How the item tower of a run weighs its experts or inputs, and under `ranker` its ranker for each task.
 
     Raises:
-        MoerecError: the run is not finished, or neither model has a gate.
+        MoerecError: the run is not finished, it has no model, or neither model has a gate.
     """
+    if (directory / RECIPE).is_file() and not (directory / MODEL).is_dir():
+        check_trains(directory)
     metrics = run_metrics(directory)
     experts: dict[str, Any] = dict(metrics.get("experts", {}))
     ranker = metrics.get("ranking", {}).get("experts")

@@ -61,17 +61,17 @@ def plan_run(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> dict
 
 
 def _plan_examples(recipe: Recipe, artifacts: ArtifactCache) -> dict[str, Any]:
-    """A run without a model."""
+    """A run without a model; whether tokens and pictures are there cannot be told before the rows are read."""
     config = recipe.examples
     assert config is not None
     found = (rows_folder(recipe, artifacts) / "manifest.json").is_file()
-    made = {"rows": "there" if found else "to be made"}
-    made |= {name: "to be made" for name in ("tokens", "pictures") if getattr(config, name) is not None}
+    made = [name for name in ("tokens", "pictures") if getattr(config, name) is not None]
     return {
         "name": recipe.name,
         "reads": recipe.dataset.source.describe(),  # type: ignore[attr-defined]
         "engine": kind_of("engine", config.engine),
-        "artifacts": made | {"shards": "to be made"},
+        "artifacts": {"rows": "there" if found else "to be made"},
+        "makes": [*made, "shards"],
     }
 
 

@@ -74,8 +74,13 @@ def prepare(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> Prepa
     """Read, index and split the events, make the modalities and the item features; what exists is not made again.
 
     Raises:
+        ConfigError: the recipe has no model, so nothing would read the data set.
         MoerecError: the source, a modality or a feature column is not to be had; one line.
     """
+    if not recipe.has_model:
+        raise ConfigError(
+            "the recipe has no model to prepare a data set for; its rows are made by moerec run or moerec audit"
+        )
     started = time.perf_counter()
     dataset, inputs = _dataset(recipe, artifacts, console)
     prepared_s = time.perf_counter() - started
