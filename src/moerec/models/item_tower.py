@@ -52,7 +52,7 @@ class ItemTowerConfig(Config):
     """Item vectors have length 1, so users rank by the cosine; belongs to a loss with `normalize: true`."""
     content_start: Literal["random", "zero"] = "random"
     """random: content speaks from the first update; zero: an item begins as its id alone and content comes in as it
-    proves useful, which is quicker where nearly every item has many events. Needs ids."""
+    proves useful. Needs ids."""
     vector_scale: float = Field(default=1.0, gt=0)
     """Factor of text, image and other vectors before their linear layer. Adam moves all weights alike, so what is made
     of a vector of width V and length 1 moves sqrt(V) times as fast as an id; a smaller factor slows it down."""

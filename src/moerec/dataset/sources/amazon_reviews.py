@@ -180,10 +180,8 @@ class AmazonReviewsConfig(Config):
         with ExitStack() as opened:
             try:
                 opened.enter_context(server)
-            except DatasetError:
-                raise DatasetError(
-                    f"dataset.picture_port: port {self.picture_port} of {HOST} is taken; set another"
-                ) from None
+            except DatasetError as error:
+                raise DatasetError(f"dataset.picture_port: {error}") from None
             yield found
 
     def _generate(self, folder: Path) -> list[CategoryFiles]:
