@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from moerec.config import discover
 from moerec.dataset.sources import Source, movielens
 from moerec.dataset.sources.movielens import MovieLensConfig
-from moerec.dataset.sources.movielens_variants import VARIANTS
+from moerec.dataset.sources.movielens_variants import VARIANTS, Variant
 from moerec.errors import ConfigError, DatasetError
 from tests.dataset.sources import small_movielens as small
 
@@ -163,6 +163,18 @@ def test_sequences_out_of_order_are_refused(tmp_path: Path, monkeypatch: pytest.
     pl.read_parquet(folder / "sequences.parquet").reverse().write_parquet(folder / "sequences.parquet")
     with pytest.raises(DatasetError, match="positions"):
         MovieLensConfig(variant="ml-tiny", path=str(folder)).read()
+
+
+def test_the_catalogue_of_sequences_is_that_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_layout(monkeypatch, "sequences")
+    folder = small.write_sequences(tmp_path / "ml-tiny")
+    log = pl.read_parquet(folder / "sequences.parquet").filter(pl.col("movie_id") != 3)
+    position = pl.int_range(pl.len(), dtype=pl.Int32).over("user_id").alias("position")
+    log.with_columns(position).write_parquet(folder / "sequences.parquet")
+    monkeypatch.setitem(VARIANTS, "ml-tiny", Variant("ml-tiny", ("sequences",), encoding="latin-1", has_users=True))
+    tables = MovieLensConfig(variant="ml-tiny", path=str(folder)).read()
+    assert tables.items is not None
+    assert tables.items["title"].to_list() == [title for title in small.TITLES if title != "Les Misérables"]
 
 
 def test_a_folder_without_its_catalogue_is_not_the_whole(tmp_path: Path) -> None:

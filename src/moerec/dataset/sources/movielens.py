@@ -101,6 +101,8 @@ class MovieLensConfig(Config):
         still there or not; `ml-latest` and `ml-latest-small` too, although they change at the publisher.
         """
         inputs: dict[str, Any] = {"source": "movielens", "variant": self.variant, "encoding": self.encoding}
+        if "sequences" in self._variant.layouts:
+            inputs["catalogue"] = "items of the log"
         found = self._find_locally()
         if found is not None:
             inputs["files"] = [file.identity() for file in found.files.values()]

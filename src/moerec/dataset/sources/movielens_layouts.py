@@ -152,7 +152,11 @@ def _read_dat(files: Files, encoding: str) -> RawTables:
 
 
 def _read_sequences(files: Files, encoding: str) -> RawTables:
-    """`sequences.parquet` (user_id, movie_id, position) beside ML-1M's `movies.dat` and `users.dat`."""
+    """`sequences.parquet` (user_id, movie_id, position) beside ML-1M's `movies.dat` and `users.dat`.
+
+    The catalogue is that of the log, as in all figures published on it: `movies.dat` also has movies that the log left
+    out as too rare, and what nobody can meet would be an easy negative in samples and a stranger in full ranking.
+    """
     columns = [
         Column("user_id", "id"),
         Column("movie_id", "id", "item_id"),
@@ -165,7 +169,11 @@ def _read_sequences(files: Files, encoding: str) -> RawTables:
         raise DatasetError(f"{files['events'].name}: the positions of a user do not rise from row to row; get it again")
     no_time = pl.lit(None, dtype=pl.Int64).alias("timestamp")
     events = Table(table.frame.select("user_id", "item_id", no_time), table.rejects)
-    return _assemble(events, _movies_dat(files, encoding), _users_dat(files, encoding))
+    movies = _movies_dat(files, encoding)
+    if movies is not None:
+        met = movies.frame.join(events.frame, on="item_id", how="semi", maintain_order="left")
+        movies = Table(met, movies.rejects)
+    return _assemble(events, movies, _users_dat(files, encoding))
 
 
 def _movies_dat(files: Files, encoding: str) -> Table | None:

@@ -48,7 +48,7 @@ VARIANTS: dict[str, Variant] = {
         "ml-1m", ("dat",), 487_650, 2_999, 3_883, None, "latin-1", has_users=True, published=False
     ),
     "ml-1m-sequences": Variant(
-        "ml-1m", ("sequences",), 999_611, 6_040, 3_883, 3_416, "latin-1", has_users=True, published=False
+        "ml-1m", ("sequences",), 999_611, 6_040, 3_416, 3_416, "latin-1", has_users=True, published=False
     ),
     "ml-10m": Variant("ml-10m", ("dat",), 10_000_054, 69_878, 10_681, 10_677),
     "ml-20m": Variant("ml-20m", ("csv",), 20_000_263, 138_493, 27_278, 26_744),
