@@ -20,6 +20,7 @@ from moerec.dataset.generators.amazon_tastes import GeneratedReviews
 from moerec.dataset.sources.amazon_files import find_files
 from moerec.dataset.sources.amazon_reviews import AmazonReviewsConfig
 from moerec.engines import local
+from moerec.engines.example_folder import ExampleFolder
 from moerec.engines.local import LocalEngineConfig, LocalResult, run_local
 from moerec.engines.state_files import load_state
 from moerec.errors import DatasetError
@@ -272,3 +273,14 @@ def test_the_published_files_of_2018_go_through_whole(tmp_path: Path) -> None:
         assert manifest["unknown"]["without product"] == 3126
         for part in ("train", "valid", "test"):
             assert manifest["examples"][part]["negatives"] > 4.5 * manifest["examples"][part]["reviews"] > 0
+
+
+def test_a_folder_may_be_named_like_a_pattern(raw: Path, whole: LocalResult, tmp_path: Path) -> None:
+    out = run(raw, tmp_path / "run [ab]*" / "out?", partitions=2).out
+    folder = ExampleFolder(out)
+    examples = folder.examples.collect().sort("user_id", maintain_order=True)
+    assert_frame_equal(examples, table(whole.out, "examples"))
+    assert folder.events.collect().height == table(whole.out, "events").height
+    file = folder.example_files[0]
+    keys = pl.scan_parquet(file, glob=False).filter(pl.col("negative") == 0).collect()["key"]
+    assert folder.texts_of(file, keys).height == keys.n_unique()

@@ -60,7 +60,7 @@ class DatasetFolder:
         """Read a Parquet file of the folder, or some of its columns."""
         path = self.require_path("a table") / relative_path
         try:
-            return pl.read_parquet(path, columns=columns)
+            return pl.read_parquet(path, columns=columns, glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             problem = str(error).partition("\n")[0]
             raise DatasetError(f"{path}: cannot be read ({problem}); make the data set again") from None

@@ -52,17 +52,17 @@ class ExampleFolder:
     @property
     def example_files(self) -> list[Path]:
         """The files of examples, always in the same order."""
-        return sorted((self.path / "examples").glob("*.parquet"))
+        return self._parts("examples")
 
     @property
     def examples(self) -> pl.LazyFrame:
         """All examples."""
-        return pl.scan_parquet(self.example_files)
+        return pl.scan_parquet(self.example_files, glob=False)
 
     @property
     def events(self) -> pl.LazyFrame:
         """Every accepted review."""
-        return pl.scan_parquet(self.path / "events/*.parquet")
+        return pl.scan_parquet(self._parts("events"), glob=False)
 
     @property
     def items(self) -> pl.LazyFrame:
@@ -84,13 +84,16 @@ class ExampleFolder:
         """Key, title and text of some reviews of the users of a file of examples."""
         beside = self.path / "texts" / examples.name
         # Both engines lay users into files of examples and of texts alike; then one file has all that is asked for.
-        scanned = pl.scan_parquet(beside if beside.is_file() else self.path / "texts/*.parquet")
+        scanned = pl.scan_parquet(beside if beside.is_file() else self._parts("texts"), glob=False)
         return scanned.join(keys.unique().alias("key").to_frame().lazy(), on="key", how="semi").collect()
+
+    def _parts(self, name: str) -> list[Path]:
+        return sorted((self.path / name).glob("*.parquet"))
 
     def _table(self, name: str) -> pl.LazyFrame:
         single = self.path / f"{name}.parquet"
         if single.is_file():
-            return pl.scan_parquet(single)
-        parts = sorted((self.path / name).glob("*.parquet"))
+            return pl.scan_parquet(single, glob=False)
+        parts = self._parts(name)
         # An engine that writes parts writes none where there is no row.
-        return pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=_EMPTY[name])
+        return pl.scan_parquet(parts, glob=False) if parts else pl.LazyFrame(schema=_EMPTY[name])

@@ -206,6 +206,6 @@ class LocalRun:
         paths += [rejects_beside(chunk) for chunk in self._product_chunks]
         paths += [self.work / "repeated.parquet"]
         paths += [self.work / REJECTS / part_name(number) for number in range(self.plan.partitions)]
-        frames = [pl.scan_parquet(path) for path in paths if path.exists()]
+        frames = [pl.scan_parquet(path, glob=False) for path in paths if path.exists()]
         with atomic_file(target) as path:
             pl.concat([pl.LazyFrame(schema=REJECT_COLUMNS), *frames]).sink_parquet(path)

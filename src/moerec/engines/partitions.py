@@ -114,7 +114,9 @@ class ExamplePartition:
 
     def run(self) -> Result:
         """Read, make, write."""
-        events = pl.read_parquet(self.folder / EVENTS / part_name(self.number), columns=["key", *EVENT_SCHEMA])
+        events = pl.read_parquet(
+            self.folder / EVENTS / part_name(self.number), columns=["key", *EVENT_SCHEMA], glob=False
+        )
         examples = make_examples(events, _state(self.state), self.config, self.seed)
         with atomic_file(self.folder / EXAMPLES / part_name(self.number)) as path:
             examples.write_parquet(path, compression="zstd", compression_level=1, statistics=False)
@@ -125,7 +127,7 @@ class ExamplePartition:
 @lru_cache(maxsize=1)
 def _codes(path: Path) -> pl.DataFrame:
     """Read once in each process."""
-    return pl.read_parquet(path).select(pl.col(name).cast(dtype) for name, dtype in CODES_SCHEMA.items())
+    return pl.read_parquet(path, glob=False).select(pl.col(name).cast(dtype) for name, dtype in CODES_SCHEMA.items())
 
 
 @lru_cache(maxsize=1)
@@ -136,4 +138,4 @@ def _state(folder: Path) -> ReviewState:
 
 def read_summaries(folder: Path, partitions: Sequence[int]) -> list[pl.DataFrame]:
     """What each partition tells of the train part."""
-    return [pl.read_parquet(folder / SUMMARIES / part_name(number)) for number in partitions]
+    return [pl.read_parquet(folder / SUMMARIES / part_name(number), glob=False) for number in partitions]

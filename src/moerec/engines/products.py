@@ -94,7 +94,7 @@ def merge_products(
         config: the rule.
     """
     columns = ("item_id", "main_category", "price")
-    parts = [pl.read_parquet(chunk, columns=list(columns)) for chunk in chunks]
+    parts = [pl.read_parquet(chunk, columns=list(columns), glob=False) for chunk in chunks]
     together = pl.concat([pl.DataFrame(schema={name: ITEM_SCHEMA[name] for name in columns}), *parts])
     is_first = together["item_id"].is_first_distinct()
     first = together.filter(is_first)
@@ -117,12 +117,12 @@ def write_items(target: Path, chunks: Sequence[Path], products: Products, bare: 
     Returns:
         the number of the latter.
     """
-    codes = pl.read_parquet(products.codes)
+    codes = pl.read_parquet(products.codes, glob=False)
     schema = pl.DataFrame(schema=PRODUCT_SCHEMA).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     place = 0
     with atomic_file(target) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for chunk in chunks:
-            frame = pl.read_parquet(chunk)
+            frame = pl.read_parquet(chunk, glob=False)
             # Codes stand in the order of the first of each id, so those of a chunk are a run of them.
             own = codes[place : place + frame.height].select("item_id", "category")
             first = frame.unique("item_id", keep="first", maintain_order=True)
@@ -144,7 +144,7 @@ def _repeated(chunks: Sequence[Path], sources: Sequence[str], is_repeated: pl.Se
     found = [pl.DataFrame(schema=REJECT_COLUMNS)]
     start = 0
     for chunk, source in zip(chunks, sources, strict=True):
-        frame = pl.read_parquet(chunk)
+        frame = pl.read_parquet(chunk, glob=False)
         own = is_repeated[start : start + frame.height]
         start += frame.height
         if own.any():

@@ -148,7 +148,7 @@ def new_examples(folder: Path, position: TrainingPosition, rows: int | None = No
         raise DatasetError(f"{folder}: no output of a stream; give the --out folder of moerec stream")
     number, taken = position.part + 1, position.rows
     while (path := part_path(folder, EXAMPLES, number)).is_file():
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
         if taken > frame.height:
             raise DatasetError(f"{path}: it has fewer rows than the training took; give the output it was trained on")
         while taken < frame.height:

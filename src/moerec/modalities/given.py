@@ -135,10 +135,10 @@ def _ids_from_json(path: Path) -> list[str]:
 
 def _ids_from_table(path: Path, column: str) -> list[str]:
     if path.suffix == ".parquet":
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
     elif path.suffix in (".csv", ".tsv"):
         # Everything as text: an id '0042' keeps its zeros.
-        table = pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema=False)
+        table = pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema=False, glob=False)
     else:
         raise ConfigError(f"{path}: item ids are read from .json, .parquet, .csv and .tsv files")
     if table.width != 1:

@@ -118,7 +118,7 @@ def read_table(path: Path) -> pl.DataFrame:
         CheckpointError: the file cannot be read.
     """
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         problem = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{path}: cannot be read ({problem}); copy or make the model again") from None

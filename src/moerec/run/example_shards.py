@@ -117,7 +117,7 @@ def examples_of(content: Content, part: Part, start: int = 0) -> Iterator[ShardE
     shards together has shuffled users, times and labels.
     """
     for file in content.folder.example_files:
-        rows = pl.scan_parquet(file).filter(pl.col("part") == part).sort("key").collect()
+        rows = pl.scan_parquet(file, glob=False).filter(pl.col("part") == part).sort("key").collect()
         if rows.height <= start:
             start -= rows.height
             continue

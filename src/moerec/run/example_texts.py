@@ -23,7 +23,7 @@ _ITEMS_AT_ONCE = 50_000
 
 def user_text_table(folder: ExampleFolder, file: Path, config: ExamplesConfig) -> pl.DataFrame:
     """The text of the user before each review of a file of examples: columns `key` and `text`."""
-    reviews = pl.scan_parquet(file).filter(pl.col("negative") == 0).collect()
+    reviews = pl.scan_parquet(file, glob=False).filter(pl.col("negative") == 0).collect()
     texts = folder.texts_of(file, reviews["history"].explode().drop_nulls())
     written = user_texts(reviews, texts, folder.categories, config.user_text, "examples.user_text")
     return reviews.select("key").with_columns(written.alias("text"))

@@ -56,9 +56,9 @@ def read_frame(path: Path) -> pl.DataFrame:
         raise MoerecError(f"{path}: no such file")
     try:
         if path.suffix == ".parquet":
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(path, glob=False)
         else:
-            frame = pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema=False)
+            frame = pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         problem = str(error).strip().splitlines()[0]
         raise MoerecError(f"{path}: cannot be read ({problem}); give UTF-8 CSV or TSV, or Parquet") from None
