@@ -111,7 +111,7 @@ plain = st.recursive(
 
 
 @given(plain)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_fingerprint_ignores_the_order_of_keys(value: object) -> None:
     def backwards(node: object) -> object:
         if isinstance(node, dict):
@@ -122,7 +122,7 @@ def test_a_fingerprint_ignores_the_order_of_keys(value: object) -> None:
 
 
 @given(plain, plain)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_different_values_have_different_fingerprints(first: object, second: object) -> None:
     same = json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
     assert (fingerprint(first) == fingerprint(second)) == same

@@ -480,7 +480,6 @@ def test_one_weight_equals_a_list_of_one() -> None:
     assert listed.two_stage.formulas(()) == [{"retrieval": 1.0, "like": weight} for weight in (0.0, 0.5)]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
 def test_too_many_formulas_are_refused_without_making_them(lengths: list[int]) -> None:
     formula = {f"task{number}": tuple(range(length)) for number, length in enumerate(lengths)}
@@ -652,7 +651,7 @@ modalities = st.dictionaries(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(stages, splits, modalities, st.integers(0, 2**40), st.lists(st.integers(1, 50), unique=True, min_size=1))
 def test_any_recipe_comes_back_from_plain_data(
     stages: list[dict[str, Any]],
@@ -725,7 +724,7 @@ weightings = st.one_of(
 weights = st.one_of(st.floats(0, 9), st.lists(st.floats(0, 9), min_size=1, max_size=4))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), rankers, tasks, causal_features, st.booleans())
 def test_any_recipe_with_a_ranker_comes_back_from_plain_data(
     data: st.DataObject,

@@ -99,7 +99,7 @@ def test_scores_are_the_dot_products_of_the_model(recommender: Recommender, seen
 
 
 @given(order=st.permutations(USERS), k=st.integers(1, 40), filter_seen=st.booleans(), size=st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_never_seen_items_any_order_any_batch_size(
     recommender: Recommender,
     seen: dict[str, list[str]],
@@ -126,7 +126,7 @@ def test_never_seen_items_any_order_any_batch_size(
     k=st.integers(1, 35),
     filter_seen=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_histories(recommender: Recommender, histories: list[list[str]], k: int, filter_seen: bool) -> None:
     frame = recommender.recommend(histories=histories, k=k, filter_seen=filter_seen)
     for number, history in enumerate(histories):

@@ -244,7 +244,7 @@ def test_every_section_and_key_is_found_by_name_and_by_path():
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_a_typo_gives_near_matches(data):
     name = data.draw(st.sampled_from([section.name for section in KNOWN if len(section.name) > 7]))
@@ -256,7 +256,7 @@ def test_a_typo_gives_near_matches(data):
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(60, 140))
 def test_lines_keep_to_the_width(width):
     for section in KNOWN:

@@ -50,7 +50,7 @@ cases = given(
 
 
 @cases
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_each_event_with_a_successor_is_an_input_once_an_epoch(lengths, max_length, batch_size, epoch, packed):
     made = loader(lengths, max_length, **sizes(batch_size, max_length, packed))
     batches = list(made.epoch(epoch))
@@ -89,7 +89,7 @@ def literal_windows(lengths: list[int], made: SequenceLoader, epoch: int) -> dic
 
 
 @cases
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @pytest.mark.parametrize("windows", ["all", "last"])
 def test_windows_are_those_of_a_slow_reference(windows, lengths, max_length, batch_size, epoch, packed):
     made = loader(lengths, max_length, windows=windows, **sizes(batch_size, max_length, packed))
@@ -120,7 +120,7 @@ def test_one_of_the_two_sizes_is_given_and_has_room_for_a_window():
 
 
 @given(st.lists(st.integers(0, 12), max_size=30), st.integers(1, 30), st.none() | st.integers(1, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_packs_hold_every_sequence_once_short_ones_first(lengths, events, sequences):
     packs = pack_by_length(np.array(lengths, np.int64), sequences=sequences, events=events)
     packed = [lengths[position] for pack in packs for position in pack]
@@ -132,7 +132,6 @@ def test_packs_hold_every_sequence_once_short_ones_first(lengths, events, sequen
 
 
 @given(st.lists(st.lists(st.integers(2, 9), max_size=6), min_size=1, max_size=6), st.data())
-@settings(deadline=None)
 def test_selected_sequences_are_those_of_plain_lists(histories, data):
     rows = data.draw(st.lists(st.integers(0, len(histories) - 1), max_size=6))
     chosen = sequence_batch(histories).select(torch.tensor(rows, dtype=torch.int64))
@@ -141,7 +140,7 @@ def test_selected_sequences_are_those_of_plain_lists(histories, data):
 
 
 @cases
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_earlier_and_first_items_are_the_users_own(lengths, max_length, batch_size, epoch, packed):
     made = loader(lengths, max_length, **sizes(batch_size, max_length, packed))
     starts = np.concatenate([[0], np.cumsum(lengths)]) + 2
@@ -179,7 +178,6 @@ def test_last_windows_are_the_most_recent_events():
 
 
 @given(st.lists(st.lists(st.integers(2, 9), max_size=8), min_size=1, max_size=6), st.integers(1, 6))
-@settings(deadline=None)
 def test_last_and_padding_agree_with_plain_lists(histories, length):
     batch = sequence_batch(histories).last(length)
     cut = [history[-length:] for history in histories]
@@ -190,7 +188,6 @@ def test_last_and_padding_agree_with_plain_lists(histories, length):
 
 
 @given(st.lists(st.lists(st.integers(2, 9), min_size=1, max_size=5), min_size=1, max_size=6), st.data())
-@settings(deadline=None)
 def test_selected_candidates_are_those_of_the_rows(lists, data):
     width = max(map(len, lists))
     items = torch.tensor([row + [0] * (width - len(row)) for row in lists])

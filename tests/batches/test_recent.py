@@ -11,7 +11,7 @@ EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(2,
 ASKED = st.lists(st.tuples(st.integers(-1, 6), st.integers(-1, 8)), min_size=1, max_size=12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(events=EVENTS, asked=ASKED, length=st.integers(1, 5))
 def test_equal_to_a_loop(events, asked, length):
     events = sorted(events, key=lambda event: event[:2])

@@ -33,7 +33,7 @@ def dataset_of(rows: list[tuple[int, int, int]], **columns: Any) -> Dataset:
 
 
 @given(st.lists(row, min_size=4, max_size=25, unique=True), splits)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shares_are_as_a_naive_count_says(rows: list[tuple[int, int, int]], config: SplitConfig) -> None:
     dataset = dataset_of(rows)
     try:

@@ -34,7 +34,7 @@ def draw(config: CandidateConfig, users: Users, catalogue: int = CATALOGUE) -> p
 
 
 @given(histories, configs)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_lists_hold_the_positive_and_distinct_unseen_items(users: Users, config: CandidateConfig) -> None:
     part = Part[config.part.upper()]
     positives = {

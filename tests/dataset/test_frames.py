@@ -33,7 +33,7 @@ def test_ids_of_every_type_become_the_same_strings(ids: pl.Series) -> None:
 
 
 @given(st.lists(st.none() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=True), min_size=1, max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_one_id_and_a_column_of_ids_follow_one_rule(values: list[Any]) -> None:
     numbers = [value if value is None else float(value) for value in values]
     column = id_strings(pl.Series(numbers, dtype=pl.Float64), "ids").to_list()
@@ -46,14 +46,14 @@ def test_one_id_and_a_column_of_ids_follow_one_rule(values: list[Any]) -> None:
 
 
 @given(st.lists(st.integers(-(10**25), 10**25) | st.integers(-20, 20), unique=True, max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_integer_ids_of_any_length_are_ordered_by_number(numbers: list[int]) -> None:
     ids = pl.Series([str(number) for number in numbers], dtype=pl.String)
     assert sort_ids(ids).to_list() == [str(number) for number in sorted(numbers)]
 
 
 @given(st.lists(st.text(min_size=1, max_size=3), unique=True, max_size=10))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_other_ids_are_ordered_by_code_points(texts: list[str]) -> None:
     ids = pl.Series([*texts, "x7"] if "x7" not in texts else texts, dtype=pl.String)
     assert sort_ids(ids).to_list() == sorted(ids.to_list())

@@ -43,7 +43,7 @@ def check(config: SplitConfig, users: list[list[int]], expected: list[list[Part]
 
 
 @given(histories)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_leave_last_out_is_as_the_naive_rule_says(users: list[list[int]]) -> None:
     def naive(user: list[int]) -> list[Part]:
         if len(user) < 3:
@@ -54,7 +54,7 @@ def test_leave_last_out_is_as_the_naive_rule_says(users: list[list[int]]) -> Non
 
 
 @given(histories, shares, shares.filter(bool))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_user_time_is_as_the_naive_rule_says(users: list[list[int]], valid: float, test: float) -> None:
     def naive(user: list[int]) -> list[Part]:
         in_test, in_valid = int(len(user) * test + 1e-9), int(len(user) * valid + 1e-9)
@@ -66,7 +66,7 @@ def test_user_time_is_as_the_naive_rule_says(users: list[list[int]], valid: floa
 
 
 @given(histories, st.integers(0, 13), st.integers(1, 5), st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_global_date_is_as_the_naive_rule_says(users: list[list[int]], first: int, gap: int, with_valid: bool) -> None:
     day = lambda number: date.fromordinal(date(1970, 1, 1).toordinal() + number)  # noqa: E731
     config = SplitConfig(kind="global_date", valid_from=day(first) if with_valid else None, test_from=day(first + gap))
@@ -80,7 +80,7 @@ def test_global_date_is_as_the_naive_rule_says(users: list[list[int]], first: in
 
 
 @given(histories, shares, shares.filter(bool))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_global_shares_never_put_one_time_on_two_sides(users: list[list[int]], valid: float, test: float) -> None:
     got = parts_of(SplitConfig(kind="global_date", valid=valid, test=test), users)
     if got is None:
@@ -96,7 +96,7 @@ def test_global_shares_never_put_one_time_on_two_sides(users: list[list[int]], v
 
 
 @given(histories, shares, shares.filter(bool), st.integers(0, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_ratio_has_exact_counts_and_follows_its_seed(
     users: list[list[int]], valid: float, test: float, seed: int
 ) -> None:
@@ -133,14 +133,14 @@ time_rules = st.sampled_from(
 
 
 @given(time_rules, histories)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_parts_of_a_user_follow_time(config: SplitConfig, users: list[list[int]]) -> None:
     for user in parts_of(config, users) or []:
         assert user == sorted(user), "train, then valid, then test"
 
 
 @given(st.sampled_from([SplitConfig(), BY_DATE]), histories, st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_deleting_a_users_later_events_never_pulls_an_earlier_one_back(
     config: SplitConfig, users: list[list[int]], data: st.DataObject
 ) -> None:

@@ -30,7 +30,7 @@ def frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
 
 
 @given(rows=rows_of_events)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_tables_are_as_a_naive_reference_makes_them(rows: list[tuple[Any, ...]], refusal: Refusal) -> None:
     timed = any(time is not None for _, _, time, _ in rows)
     kept: list[tuple[Any, ...]] = []
@@ -72,7 +72,7 @@ def test_tables_are_as_a_naive_reference_makes_them(rows: list[tuple[Any, ...]],
 
 
 @given(rows_of_events, st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_order_of_rows_does_not_matter_where_times_differ(rows: list[tuple[Any, ...]], random: Any) -> None:
     rows = [(user or 0, item or 0, time, rating) for time, (user, item, _, rating) in enumerate(rows)]
     table = pl.DataFrame({"item_id": range(8), "title": list("abcdefgh")})

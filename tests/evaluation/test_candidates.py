@@ -15,7 +15,7 @@ ITEMS = st.integers(2, 12)
 
 
 @given(st.lists(st.tuples(st.sets(ITEMS), ITEMS, st.lists(ITEMS)), min_size=1, max_size=5), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_rows_hold_targets_and_lists_once_in_ascending_order(users, filter_seen):
     users = [(history - {target}, target, listed) for history, target, listed in users]
     rows = [

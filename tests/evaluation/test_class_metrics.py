@@ -28,7 +28,7 @@ ROUNDED = st.sampled_from([None, 1])
 
 
 @given(**CASES, decimals=ROUNDED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_multiclass_metrics_equal_scikit_learns(seed, rows, classes, decimals):
     labels, probabilities = drawn(seed, rows, classes, decimals)
     found, predicted, names = multiclass_metrics(labels, probabilities), probabilities.argmax(1), np.arange(classes)
@@ -48,7 +48,7 @@ def test_multiclass_metrics_equal_scikit_learns(seed, rows, classes, decimals):
 
 
 @given(**CASES, decimals=ROUNDED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ordinal_metrics_equal_scikit_learns(seed, rows, classes, decimals):
     labels, probabilities = drawn(seed, rows, classes, decimals)
     values = np.sort(np.random.default_rng(seed).normal(size=classes)) * 10

@@ -36,7 +36,7 @@ def area(points):
     st.sampled_from([1, 2, 3, 8]),
     st.integers(0, 2**32),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_thinned_curve_keeps_the_area(rows, share, quality, decimals, seed):
     generator = np.random.default_rng(seed)
     labels = (generator.random(rows) < share).astype(float)

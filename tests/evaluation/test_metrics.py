@@ -49,7 +49,7 @@ def tied_case(draw):
 
 
 @given(st.lists(tied_case(), min_size=1, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_the_mean_over_every_order_of_the_ties(cases):
     places, offsets = naive_places([scores for scores, _ in cases], [targets for _, targets in cases])
     values = metrics_of_places(places, offsets, CUTOFFS)
@@ -64,7 +64,7 @@ def test_equals_the_mean_over_every_order_of_the_ties(cases):
 
 
 @given(st.integers(2, 60), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_constant_scorer_gets_what_random_order_gets(width, data):
     wanted = data.draw(st.integers(1, width))
     places, offsets = naive_places([[0.5] * width], [list(range(wanted))])
@@ -92,7 +92,7 @@ def test_equals_the_naive_reference_without_ties():
 
 
 @given(st.lists(tied_case(), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bounds_and_order_between_metrics_and_cutoffs(cases):
     places, offsets = naive_places([scores for scores, _ in cases], [targets for _, targets in cases])
     values = metrics_of_places(places, offsets, CUTOFFS)

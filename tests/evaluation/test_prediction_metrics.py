@@ -26,7 +26,7 @@ def both(labels):
 
 
 @given(BINARY)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_binary_metrics_equal_scikit_learns(rows):
     _, labels, scores = columns(rows)
     predicted = scores >= 0.5
@@ -48,7 +48,7 @@ def test_binary_metrics_equal_scikit_learns(rows):
 
 
 @given(NUMBERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_regression_metrics_equal_scikit_learns(rows):
     labels, scores = columns(rows)
     assert metrics.rmse(labels, scores) == pytest.approx(sklearn_metrics.root_mean_squared_error(labels, scores))
@@ -60,7 +60,7 @@ def test_regression_metrics_equal_scikit_learns(rows):
 
 
 @given(BINARY)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_gauc_is_the_weighted_mean_of_scikit_learns_auc_of_each_user(rows):
     users, labels, scores = columns(rows)
     values, weights = [], []
@@ -110,7 +110,7 @@ def test_calibration_errors_by_hand():
 
 
 @given(BINARY)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_ece_equals_scikit_learns_calibration_curve(rows):
     _, labels, scores = columns(rows)
     observed, predicted = calibration_curve(labels.astype(int), scores, n_bins=15, strategy="uniform")
@@ -120,7 +120,7 @@ def test_ece_equals_scikit_learns_calibration_curve(rows):
 
 
 @given(BINARY, st.integers(1, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_ece_mass_equals_its_definition(rows, bins):
     _, labels, scores = columns(rows)
     gaps = np.zeros(bins)
@@ -131,7 +131,7 @@ def test_ece_mass_equals_its_definition(rows, bins):
 
 
 @given(BINARY, st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_order_of_rows_does_not_matter(rows, random):
     shuffled = list(rows)
     random.shuffle(shuffled)

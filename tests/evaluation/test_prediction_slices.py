@@ -15,7 +15,7 @@ EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(-4, 4)), max_size=25)
 
 
 @given(EVENTS, EVENTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_earlier_events_are_counted_strictly(rows, train):
     (users, times), (train_users, train_times) = (
         np.array(events, dtype=np.int64).reshape(-1, 2).T for events in (rows, train)

@@ -51,7 +51,7 @@ def reference(rows, protocol, chronological):
 
 
 @given(events(), st.sampled_from(["valid", "test"]), st.booleans(), st.booleans(), st.booleans())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_equals_the_reference(rows, part, strict, filter_seen, chronological):
     strict = strict and chronological
     protocol = ProtocolConfig(part=part, history="strict" if strict else "all", filter_seen=filter_seen)
@@ -70,7 +70,7 @@ def test_equals_the_reference(rows, part, strict, filter_seen, chronological):
 
 
 @given(events())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_follows_the_first_target_changes_no_history(rows):
     protocol = ProtocolConfig(filter_seen=False)
     if not any(row[3] == Part.TEST for row in rows):

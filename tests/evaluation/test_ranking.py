@@ -18,7 +18,7 @@ def score_block(draw):
 
 
 @given(score_block(), st.integers(1, 12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_top_columns_are_the_best_and_among_equals_the_lowest(block, k):
     found = top_columns(torch.tensor(block), k)
     assert found.shape == (len(block), k)
@@ -29,7 +29,7 @@ def test_top_columns_are_the_best_and_among_equals_the_lowest(block, k):
 
 
 @given(score_block(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_places_count_what_is_better_and_what_is_equal(block, data):
     width = len(block[0])
     wanted = [data.draw(st.lists(st.integers(0, width - 1), unique=True)) for _ in block]

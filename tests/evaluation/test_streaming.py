@@ -30,7 +30,7 @@ def blocks(draw):
 
 
 @given(blocks(), st.integers(1, 45), st.integers(1, 12))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_chunks_equal_whole_rows(block, width, k):
     users, items, seen, targets = block
     scores = (users @ items.T).masked_fill(seen, -torch.inf)

@@ -24,7 +24,7 @@ def catalogue_of(categories: list[str | None]) -> Catalogue:
     return Catalogue(pl.DataFrame({"category": categories}), len(categories) + 2)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(properties.event_frames())
 def test_the_properties_of_a_feature(events):
     properties.check_all(GENRES, events, CATALOGUE)
@@ -50,7 +50,7 @@ def reference(past: list[dict], item: int, cells: dict[int, set[str]], categorie
     return values
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(properties.event_frames(most=10))
 def test_equal_to_counting_by_hand(events):
     cells = {row["item"]: set((row["genres"] or "").split("|")) - {""} for row in CATALOGUE.items.iter_rows(named=True)}

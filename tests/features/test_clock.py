@@ -26,13 +26,13 @@ def applied(feature: ClockConfig, rows: list[tuple[int, int]]) -> pl.DataFrame:
     return feature.apply(events, events, STATE)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(properties.event_frames(), st.sampled_from(ZONES))
 def test_the_properties_of_a_feature(events, zone):
     properties.check_all(ClockConfig(time_zone=zone), events, properties.make_catalogue(), refit=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sampled_from(ZONES), st.lists(st.integers(-(10**12), 3 * 10**12), min_size=1, max_size=20))
 def test_the_calendar_is_the_standard_librarys(zone, times):
     columns = applied(ClockConfig(time_zone=zone), list(enumerate(times)))
@@ -65,7 +65,7 @@ def test_the_gap_looks_backward_only():
     assert earlier.equals(columns[:3])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(properties.event_frames())
 def test_the_gap_of_each_event_by_hand(events):
     columns = ClockConfig().apply(events, events, STATE)

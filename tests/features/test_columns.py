@@ -36,7 +36,7 @@ ROW = st.tuples(
     st.booleans(),
 )
 TABLES = st.lists(ROW, min_size=1, max_size=10)
-quickly = settings(max_examples=30, deadline=None)
+quickly = settings(max_examples=30)
 
 
 def table_of(rows) -> tuple[pl.DataFrame, np.ndarray]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from moerec.errors import ConfigError
 from moerec.features.fixed_point import FixedPoint, label_values, mean, sample_deviation, shrunk_mean
 
-quickly = settings(max_examples=50, deadline=None)
+quickly = settings(max_examples=50)
 
 
 @pytest.mark.parametrize("values", [[0.5, 5.0, 3.5], [0.0, 1.0], [-1.0, 10.0], [1.0, 250.0], [0.0]])

@@ -28,7 +28,7 @@ from tests.features.properties import (
 
 CATALOGUE = make_catalogue()
 FEATURE = ItemStatisticsConfig(labels=LABELS, recent_days=(1, 30), shrinkage=3.0)
-quickly = settings(max_examples=15, deadline=None)
+quickly = settings(max_examples=15)
 
 
 def by_hand(feature, train, item, timestamp) -> dict[str, float | None]:
@@ -71,14 +71,14 @@ def test_properties(labels, monkeypatch):
     check_all(ItemStatisticsConfig(labels=labels), make_events(users=5), CATALOGUE, refit=True)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(event_frames(users=3, most=6))
 def test_properties_of_any_events(events):
     check_fold(FEATURE, events, CATALOGUE)
     check_future(FEATURE, events, CATALOGUE, refit=True)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(event_frames(users=3, most=5))
 def test_an_event_is_not_in_its_own_statistics(events):
     """All events are train events; each in turn gets another label or is left out, and everything is fitted anew."""

@@ -26,13 +26,13 @@ def applied(feature, events, catalogue, train=None) -> pl.DataFrame:
     return feature.apply(events, events, feature.fit(events if train is None else train, catalogue))
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(properties.event_frames(), st.sampled_from(["year", "price"]))
 def test_the_properties_of_a_feature(events, column):
     properties.check_all(MomentsConfig(column=column), events, CATALOGUE)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(properties.event_frames(most=12))
 def test_equal_to_plain_statistics(events):
     years = {row["item"]: row["year"] for row in CATALOGUE.items.iter_rows(named=True)}

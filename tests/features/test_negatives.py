@@ -52,7 +52,7 @@ def allowed(events: pl.DataFrame, parts: np.ndarray, row: int, config: Negatives
     return exists - met
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(log=logs(), config=configs, seed=st.integers(0, 2**40), extra_rounds=st.sampled_from([24, 0, -2]))
 def test_every_draw_is_one_that_may_be_drawn_and_none_is_left_out(log, config, seed, extra_rounds):
     events, parts = log
@@ -73,7 +73,7 @@ def test_every_draw_is_one_that_may_be_drawn_and_none_is_left_out(log, config, s
     assert drawn.missing == missing
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(log=logs(), config=configs, data=st.data())
 def test_a_draw_hangs_on_its_own_event_alone(log, config, data):
     events, parts = log

@@ -13,7 +13,7 @@ from moerec.features import prefixes
 from moerec.features.prefixes import Timelines, UserLog, parts, positions, prefix_sums, stable_order, sums_between
 from tests.features.properties import event_frames
 
-quickly = settings(max_examples=40, deadline=None)
+quickly = settings(max_examples=40)
 TIMES = st.integers(-5, 12)
 
 
@@ -56,7 +56,7 @@ def test_timelines_count_what_is_strictly_earlier(groups, asked):
         assert found.tolist() == [sum(time < moment for time in group) for moment in asked]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(event_frames(), st.randoms(use_true_random=False))
 def test_ranges_are_the_earlier_events_of_the_user(events, random):
     users = events["user"].unique().to_list()

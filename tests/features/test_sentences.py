@@ -21,7 +21,7 @@ def letters(text: str) -> str:
 
 
 @pytest.mark.parametrize("splitter", ["rules", "sakurs"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(TEXTS | st.none(), max_size=5))
 def test_nothing_is_lost_and_nothing_is_empty(splitter, texts):
     if splitter == "sakurs":

@@ -24,7 +24,7 @@ def catalogue_of(vectors: np.ndarray) -> Catalogue:
     return Catalogue(pl.DataFrame({"item": np.arange(len(vectors))}), len(both), {"text": (both, present)})
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(properties.event_frames())
 def test_the_properties_of_a_feature(events):
     properties.check_all(WINDOWS, events, CATALOGUE)
@@ -41,7 +41,7 @@ def reference(past: list[int], candidate: int, length: int, vectors: np.ndarray)
     return (float(vectors[candidate] @ mean / length) if length > 1e-3 else None), nearest
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(properties.event_frames(most=12))
 def test_equal_to_plain_cosines(events):
     vectors, present = CATALOGUE.vectors["text"]

@@ -57,7 +57,7 @@ def configs():
     return st.fixed_dictionaries({name: st.booleans() for name in switches}).map(lambda on: NormaliserConfig(**on))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(DIRT | st.none(), max_size=6), st.just(ALL) | st.just(NormaliserConfig()) | configs())
 def test_normalising_twice_changes_nothing_and_neighbours_do_not_matter(texts, config):
     column = text_column(texts)
@@ -67,7 +67,7 @@ def test_normalising_twice_changes_nothing_and_neighbours_do_not_matter(texts, c
     assert column.to_list() == texts  # what was given is not changed
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(DIRT)
 def test_no_text_grows_beyond_the_stated_factor(text):
     once = normalise_one(text, NormaliserConfig(emoji=False))
@@ -75,13 +75,13 @@ def test_no_text_grows_beyond_the_stated_factor(text):
     assert not any(unicodedata.category(c) == "Cc" and c != "\n" for c in once)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(PLAIN)
 def test_plain_text_is_left_alone(text):
     assert normalise_one(text, NormaliserConfig(spelling=True)) == text
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(DIRT.map(lambda text: text.strip()))
 def test_nothing_happens_with_every_step_off(text):
     off = {name: False for name, field in NormaliserConfig.model_fields.items() if field.annotation is bool}

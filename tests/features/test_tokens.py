@@ -61,7 +61,7 @@ def assert_equal(left: TokenRows, right: TokenRows):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(TEXTS, max_size=6), CONFIGS, st.sampled_from([TOKENIZER, BARE, WHOLE]))
 def test_tokens_equal_those_of_a_plain_loop(texts, config, tokenizer):
     rows = tokenise(pl.Series(texts, dtype=pl.String), tokenizer, config)
@@ -69,7 +69,7 @@ def test_tokens_equal_those_of_a_plain_loop(texts, config, tokenizer):
     assert [of_text(rows, row) for row in range(len(texts))] == [naive(text, tokenizer, config) for text in texts]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(TEXTS, min_size=1, max_size=6), CONFIGS, st.booleans(), st.sampled_from([TOKENIZER, BARE, WHOLE]))
 def test_the_grid_holds_what_the_rows_hold(texts, config, trim, tokenizer):
     rows = tokenise(pl.Series(texts, dtype=pl.String), tokenizer, config)
@@ -90,7 +90,7 @@ def test_the_grid_holds_what_the_rows_hold(texts, config, trim, tokenizer):
         assert [chunk for chunk in chunks if chunk] == of_text(rows, row)[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(TEXTS, max_size=5), st.lists(TEXTS, max_size=5), st.randoms())
 def test_a_texts_tokens_depend_on_that_text_alone(first, second, random):
     config = TokensConfig(chunk_tokens=12, chunks=2, sentences=5)

@@ -16,7 +16,7 @@ from moerec.features.transforms import MOST_KNOTS, DenseTransform, apply_transfo
 KINDS = ("none", "standardise", "log", "quantile")
 ANY = st.floats(allow_nan=True, allow_infinity=True)
 POSITIVE = st.floats(0) | st.just(math.nan)
-quickly = settings(max_examples=40, deadline=None)
+quickly = settings(max_examples=40)
 
 
 def fitted(kind: str, values) -> DenseTransform:

@@ -71,7 +71,7 @@ def by_hand(feature, pairs, train, events, user, item, timestamp) -> list[float 
 
 @pytest.mark.parametrize("feature", [FEATURE, BOTH])
 def test_equal_to_counting_by_hand(feature):
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=12)
     @given(event_frames())
     def check(events):
         train = train_part(events)
@@ -91,7 +91,7 @@ def test_properties(feature, monkeypatch):
     check_all(feature, make_events(users=5), CATALOGUE, refit=True)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(event_frames(users=3, most=6))
 def test_properties_of_any_events(events):
     check_fold(FEATURE, events, CATALOGUE)
@@ -114,7 +114,7 @@ def test_the_future_of_all_users_may_be_missing_from_the_state(feature):
     assert changed  # the state does depend on what was left out
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(event_frames(users=3, most=5))
 def test_an_event_does_not_count_its_own_pairs(events):
     """All events are train events; each in turn is another item or left out, and everything is fitted anew."""

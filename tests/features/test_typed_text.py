@@ -115,7 +115,7 @@ def test_a_review_without_text_row_or_with_two_is_refused():
         user_texts(examples([["a"]]), pl.concat([TEXTS, TEXTS]), CATEGORIES, UserTextConfig())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), st.integers(1, 12))
 def test_markers_stand_where_the_form_has_them_and_nowhere_else(rows, longest):
     texts = pl.DataFrame(
@@ -135,7 +135,7 @@ def test_markers_stand_where_the_form_has_them_and_nowhere_else(rows, longest):
             assert piece.strip() == "none"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(CELLS, min_size=1, max_size=6), st.randoms())
 def test_an_items_text_depends_on_its_own_row_alone(titles, random):
     table = pl.DataFrame({"title": titles}, schema={"title": pl.String})

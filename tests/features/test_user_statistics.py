@@ -32,7 +32,7 @@ CATALOGUE = make_catalogue()
 FEATURE = UserStatisticsConfig(
     labels=LABELS, recent_days=(1, 7, 30), recent_events=3, shrinkage=2.0, item_shrinkage=4.0
 )
-quickly = settings(max_examples=15, deadline=None)
+quickly = settings(max_examples=15)
 
 
 def by_hand(feature, events, train, user, timestamp) -> dict[str, float | None]:
@@ -89,7 +89,7 @@ def test_properties(labels, monkeypatch):
     check_all(UserStatisticsConfig(labels=labels), make_events(users=5), CATALOGUE, refit=True)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(event_frames(users=3, most=6))
 def test_properties_of_any_events(events):
     check_fold(FEATURE, events, CATALOGUE)

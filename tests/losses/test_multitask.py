@@ -61,7 +61,7 @@ def loss_of_row(task: TaskConfig, output, label: float) -> float:
 
 
 @given(seed=st.integers(0, 1000), share=st.sampled_from([0.0, 0.3, 1.0]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_equal_to_a_loop_over_the_rows_that_count(seed, share):
     outputs, examples = batch(seed, share=share)
     losses = task_losses(outputs, examples, TASKS, STATISTICS)

@@ -25,7 +25,7 @@ def falling(seed: int, rows: int, classes: int, spread: float, shift: float = 0.
 
 
 @given(seed=st.integers(0, 1000), classes=st.integers(2, 8), spread=st.sampled_from([0.05, 1.0, 3.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_value_and_gradient_equal_the_naive_formula(seed, classes, spread):
     logits = falling(seed, 6, classes, spread)
     places = torch.randint(0, classes, (6, 1), generator=torch.Generator().manual_seed(seed))

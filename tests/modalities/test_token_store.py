@@ -55,7 +55,7 @@ def made(folder, texts=TEXTS, size=3, **kinds):
     return store_tokens(folder, {"user": parts_of(keys, texts, size), **kinds}, MANIFEST, tokens)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(
         st.none() | st.text(st.characters(exclude_categories=[]), max_size=60) | st.sampled_from(TEXTS), max_size=12

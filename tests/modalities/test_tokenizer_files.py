@@ -38,7 +38,7 @@ def test_minilm_by_name():
     assert not {tokenizer.marker, 102} & set(ids[offsets[3] :].tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.lists(

@@ -150,7 +150,7 @@ def test_popularity_counts():
 
 
 @given(st.lists(st.tuples(st.integers(2, 6), st.integers(0, 400)), min_size=1, max_size=20), st.floats(1, 100))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_recent_popularity_equals_the_naive_sum(events, half_life):
     items, days = zip(*events, strict=True)
     train = train_of([items], 7, np.array(days, dtype=np.int64) * DAY)
@@ -224,7 +224,7 @@ def test_too_large_a_catalogue_is_refused_in_one_line():
 
 
 @given(st.integers(0, 50), st.integers(1, 12), st.floats(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_item_knn_equals_naive_loops(seed, neighbours, shrinkage):
     histories = random_histories(seed)
     sets = [set(history) for history in histories]
@@ -250,7 +250,7 @@ def test_item_knn_equals_naive_loops(seed, neighbours, shrinkage):
 
 
 @given(st.integers(0, 50), st.integers(1, 5), st.floats(0.3, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_transition_counts_equal_naive_loops(seed, gap, half_life):
     histories = random_histories(seed)
     expected = np.zeros((14, 14))

@@ -39,7 +39,7 @@ def of_nothing(task: TaskConfig, shares: tuple[float, ...]) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["multiclass", "ordinal"])
 @given(shares=SHARES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_head_of_nothing_says_the_shares_of_the_classes(kind, shares):
     shares = np.array(shares) / sum(shares)
     task = TaskConfig(name="t", label="x", type=kind, values=range(len(shares)))
@@ -53,7 +53,7 @@ def test_a_head_of_nothing_says_the_shares_of_the_classes(kind, shares):
     moves=st.lists(st.floats(-60, 60), min_size=11, max_size=11),
     score=st.floats(-50, 50),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_update_can_break_the_order_of_the_cutpoints(shares, moves, score):
     cutpoints = Cutpoints(shares)
     with torch.no_grad():

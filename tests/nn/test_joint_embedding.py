@@ -50,7 +50,7 @@ def test_a_code_out_of_range_does_not_read_another_feature(table, name, code):
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=1, max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_mean_of_values_equals_a_loop(rows):
     codes = torch.tensor(rows)
     vectors = torch.randn(4, 2)[codes]

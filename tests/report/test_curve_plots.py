@@ -17,7 +17,7 @@ INTERVAL = st.one_of(st.none(), st.tuples(st.floats(), st.floats()))
     st.one_of(st.none(), st.floats()),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_square_keeps_everything_inside(curves, marked, level, diagonal):
     chart = square_chart(
         [Line(f"line {index}", points, index) for index, points in enumerate(curves)],
@@ -52,7 +52,7 @@ def test_both_sides_of_the_square_have_the_same_range():
     st.lists(st.lists(ANY_VALUE, max_size=8), min_size=1, max_size=3),
     st.one_of(st.none(), st.floats(-5, 5)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_histogram_keeps_everything_inside(edges, counts, reference):
     chart = histogram(edges, counts, x_title="p", y_title="Rows", description="told", names="ab", reference=reference)
     assert_inside(parse(chart))
@@ -69,7 +69,7 @@ def test_bars_of_a_histogram_stand_over_their_bins():
 
 
 @given(st.lists(st.tuples(TEXT, st.lists(ANY_VALUE, max_size=6)), max_size=5), st.lists(TEXT, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_columns_keep_everything_inside(rows, names):
     rows = [(title, [value if value is None or value >= 0 else 0.0 for value in values]) for title, values in rows]
     picture = parse(weight_columns([Panel(*row, names) for row in rows], description="told"))
@@ -106,7 +106,7 @@ def test_columns_of_one_kind_stand_under_its_name():
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5), ANY_VALUE), min_size=1, max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_deviations_are_whiskers_inside_the_frame(rows):
     bars = [Bar("feature", [value], [deviation]) for value, deviation in rows]
     picture = parse(bar_chart(bars, x_title="", description=""))

@@ -218,7 +218,7 @@ def paths(value, prefix=()):
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_part_may_be_absent_or_not_a_number(data):
     recorded = copy.deepcopy(metrics())
     for path in data.draw(st.lists(st.sampled_from(paths(recorded)), max_size=12)):
@@ -252,7 +252,7 @@ def test_any_part_may_be_absent_or_not_a_number(data):
         max_size=8,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_history_makes_a_page(records):
     measured = {"model": {"kind": "sasrec"}, "retrieval": {"test": {"hr@10": 0.2}}}
     Page(render(files(metrics=measured, history=records, examples=[])))

@@ -5,7 +5,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moerec.report.expert_grid import grid, spread, union
@@ -63,7 +63,6 @@ def test_columns_are_the_union_of_all_experts_and_shared_ones_come_last(named):
 
 
 @given(NAMES, NAMES, st.data())
-@settings(deadline=None)
 def test_a_cell_holds_the_weight_of_that_expert_and_is_empty_where_the_gate_lacks_it(ours, theirs, data):
     def drawn(names):
         return mixture(gate([data.draw(st.integers(1, 99)) / 100 for _ in names], [0.0] * len(names), 0.1, names))

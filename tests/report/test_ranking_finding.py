@@ -126,7 +126,7 @@ NUMBER = st.floats(0.01, 0.99)
     st.dictionaries(st.sampled_from(["means", "logistic_regression", "gradient_boosting"]), NUMBER, min_size=1),
     st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_sentence_follows_the_numbers(measure, own, rivals, data):
     key = f"like/{measure}"
     tests = {}

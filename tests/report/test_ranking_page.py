@@ -365,7 +365,7 @@ def test_text_from_data_is_harmless(page):
 
 
 @given(st.integers(0, 10**9))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_any_part_may_be_absent_or_not_a_number(seed):
     draw = random.Random(seed)
     measured = {"ranking": ranking(), "two_stage": two_stage()}

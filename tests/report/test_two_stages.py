@@ -38,7 +38,7 @@ def test_it_says_whether_the_second_stage_is_on_and_what_it_does():
 
 
 @given(st.floats(0.01, 0.9), st.floats(0.01, 0.9), st.floats(0, 1), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_sentence_follows_the_numbers(first, both, p_value, on):
     gap = both - first
     changed = {"on": on, "first_stage": {"ndcg@10": first}, "test": {"ndcg@10": both}, "intervals": {}}

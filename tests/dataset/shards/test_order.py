@@ -26,7 +26,7 @@ def numbers_of(order: ShardOrder, epoch: int, workers: int, block: int) -> list[
     ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     counts=SHARDS,
     ranks=st.integers(1, 7),
@@ -51,7 +51,7 @@ def test_each_example_is_read_once(
     assert read == Counter(range(total))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts=SHARDS, ranks=st.integers(1, 7), workers=st.integers(1, 4), window=st.integers(1, 60))
 def test_ranks_of_equal_size(counts: list[int], ranks: int, workers: int, window: int) -> None:
     total = sum(counts)
@@ -69,7 +69,7 @@ def test_ranks_of_equal_size(counts: list[int], ranks: int, workers: int, window
             assert max(read.values(), default=1) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts=SHARDS, window=st.integers(1, 60), start=st.integers(0, 50), ranks=st.integers(1, 3))
 def test_any_place_is_known_without_those_before(counts: list[int], window: int, start: int, ranks: int) -> None:
     order = ShardOrder(np.array(counts), 1, ranks - 1, ranks, window)

@@ -96,7 +96,7 @@ def contents(draw: st.DrawFn, year: int) -> bytes:
 def test_any_lines_give_what_one_by_one_gives(year: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amazon_columns, "FEWEST_LINES", 1)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(content=contents(year))
     def check(content: bytes) -> None:
         both(content, year)

@@ -26,7 +26,7 @@ def times(values: object, unit: TimestampUnit) -> tuple[list[int], list[str]]:
     return table.frame["t"].to_list(), table.rejects["reason"].to_list()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seconds=st.lists(st.integers(0, LARGEST), min_size=1), unit=st.sampled_from(["s", "ms", "us", "ns"]))
 def test_whole_numbers_are_exact_in_every_unit(seconds: list[int], unit: TimestampUnit) -> None:
     values = [second * FACTORS[unit] for second in seconds]
@@ -35,7 +35,7 @@ def test_whole_numbers_are_exact_in_every_unit(seconds: list[int], unit: Timesta
     assert times([str(value) for value in values], unit) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(moment=st.datetimes(datetime(1970, 1, 2), datetime(2099, 12, 30)), shift=st.integers(-12, 12))
 def test_iso_dates_mean_the_same_moment(moment: datetime, shift: int) -> None:
     moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)

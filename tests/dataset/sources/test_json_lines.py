@@ -95,7 +95,7 @@ def test_a_broken_archive_counts_up_to_the_damage_and_the_rest_is_one_reject(tmp
     assert [found[1] for found in refused] == [CUT_ARCHIVE], "a wrong checksum is damage too"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lines=st.lists(st.one_of(st.just(b""), st.binary(max_size=30), st.integers(0, 99).map(lambda x: b'{"x": %d}' % x))),
     block=st.integers(1, 40),

@@ -20,7 +20,7 @@ from moerec.errors import DatasetError
 
 IDS = [Column("user", "id"), Column("item", "id"), Column("rating", "number")]
 TEXTS = [Column("item", "id"), Column("title", "text"), Column("note", "text")]
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write(folder: Path, content: str | bytes, name: str = "file.txt") -> SourceFile:

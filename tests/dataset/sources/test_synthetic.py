@@ -23,7 +23,7 @@ def walks(raw: RawTables) -> list[list[str]]:
     return [list(items) for items in frame["item_id"]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @example(users=40, items=18, cold_items=0.49, follow=0.6, seed=6)  # two genres without a warm item
 @given(
     users=st.integers(2, 30),

@@ -67,7 +67,7 @@ def test_every_form_gives_the_same_events_in_file_order(form: str, tmp_path: Pat
     assert tables.rejects.height == 0
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(st.text(min_size=1, max_size=5), st.integers(0, 9)), min_size=1, max_size=9))
 def test_texts_survive_csv_as_they_survive_parquet(tmp_path: Path, rows: list[tuple[str, int]]) -> None:
     # A carriage return inside a quoted field becomes a plain line end, and blanks around a text go.

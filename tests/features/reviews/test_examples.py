@@ -47,7 +47,7 @@ def positives_of(examples: pl.DataFrame) -> pl.DataFrame:
     return examples.filter(negative=0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(events=review_logs(), config=configs, seed=st.integers(0, 2**40))
 def test_labels_parts_and_profiles_equal_a_literal_reference(events, config, seed):
     examples = make_examples(events, fitted(events, config), config, seed)
@@ -71,7 +71,7 @@ def test_labels_parts_and_profiles_equal_a_literal_reference(events, config, see
     assert examples["key"].n_unique() == examples.height
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(events=review_logs(users=4), config=configs, data=st.data())
 def test_partitions_and_order_change_nothing(events, config, data):
     whole = make_examples(events, fitted(events, config), config, 5)
@@ -85,7 +85,7 @@ def test_partitions_and_order_change_nothing(events, config, data):
     assert_frame_equal(parts.sort("user_id", maintain_order=True), whole)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(events=review_logs(), config=configs, cut=st.integers(-8, 12))
 def test_deleting_the_future_changes_nothing(events, config, cut):
     moment = TRAIN_ENDS + cut * 12 * 86_400_000
@@ -102,7 +102,7 @@ def test_deleting_the_future_changes_nothing(events, config, cut):
     assert_frame_equal(left.filter(others), whole.filter(others))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(events=review_logs(), config=configs, seed=st.integers(0, 9))
 def test_negatives_are_items_of_the_train_part_that_the_user_never_reviews(events, config, seed):
     examples = make_examples(events, fitted(events, config), config, seed)

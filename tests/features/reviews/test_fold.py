@@ -31,7 +31,7 @@ def folded(events: pl.DataFrame, config: ReviewExamplesConfig) -> dict[str, dict
     return memories
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(events=review_logs(), config=configs, seed=st.integers(0, 99))
 def test_reading_before_each_review_gives_the_profiles_of_the_whole_log(events, config, seed):
     state = fitted(events, config)
@@ -53,7 +53,7 @@ def test_reading_before_each_review_gives_the_profiles_of_the_whole_log(events, 
     assert_frame_equal(examples.drop("index"), whole, check_exact=True)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(events=review_logs(), config=configs, cut=st.integers(-8, 12), data=st.data())
 def test_going_on_from_memories_gives_the_later_examples_of_the_whole_log(events, config, cut, data):
     state = fitted(events, config)

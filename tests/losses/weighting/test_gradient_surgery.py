@@ -47,7 +47,7 @@ def literal_pcgrad(gradients: np.ndarray) -> np.ndarray:
 
 
 @given(gradients_of_tasks)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pcgrad_equals_the_algorithm_on_vectors(gradients):
     torch.manual_seed(7)
     expected = literal_pcgrad(gradients)
@@ -69,7 +69,7 @@ def test_pcgrad_draws_the_order_of_projections():
 
 
 @given(gradients_of_tasks)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_mgda_is_the_shortest_mean(gradients):
     """A point of a convex hull is the shortest exactly if no corner lies nearer to the origin in its direction."""
     weights = shortest_mean(gradients @ gradients.T)
@@ -81,7 +81,7 @@ def test_mgda_is_the_shortest_mean(gradients):
 
 
 @given(gradients_of_tasks)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_mgda_of_two_tasks_has_a_closed_form(gradients):
     one, other = gradients[:2]
     share = np.clip(other @ (other - one) / ((one - other) @ (one - other)), 0, 1)
@@ -89,7 +89,7 @@ def test_mgda_of_two_tasks_has_a_closed_form(gradients):
 
 
 @given(gradients_of_tasks, st.sampled_from([0.1, 0.5, 0.9]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cagrad_is_optimal_by_its_dual(gradients, c):
     """What the worst-off task gains equals the value of the dual at some weights, so nothing gains more."""
     count, mean = len(gradients), gradients.mean(0)
@@ -117,7 +117,7 @@ def test_cagrad_gains_as_much_as_the_best_of_many_tries(seed):
 
 
 @given(gradients_of_tasks)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_cagrad_without_a_radius_is_the_sum(gradients):
     np.testing.assert_array_equal(coefficients("cagrad", gradients, c=0), np.ones(len(gradients)))
 

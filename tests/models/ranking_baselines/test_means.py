@@ -48,7 +48,7 @@ def naive(rows, config, binary):
 
 @pytest.mark.parametrize("task", [LIKE, RATING], ids=lambda task: task.name)
 @pytest.mark.parametrize("offsets", ["both", "items", "users"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=ROWS, rounds=st.integers(1, 3), shrinkage=st.floats(0.1, 50))
 def test_equals_a_naive_double_loop(task, offsets, rows, rounds, shrinkage):
     if len({rating >= 4 if task is LIKE else rating for *_, rating in rows}) < 2:
