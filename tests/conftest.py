@@ -9,7 +9,7 @@ from hypothesis import settings
 torch.set_num_threads(1)
 
 # How long an example takes on a busy machine says nothing about the code.
-settings.register_profile("moerec")
+settings.register_profile("moerec", deadline=None)
 settings.load_profile("moerec")
 
 # A shell starts what it puts in the background deaf to Ctrl-C, and children inherit that.

@@ -379,3 +379,16 @@ def test_examples_need_their_columns_and_numbers(dataset, builder, examples):
         builder.build(examples.head(1).with_columns(timestamp=pl.lit(None, pl.Int64)))
     with pytest.raises(ConfigError, match="label 'mood' has type String"):
         builder.build(examples.with_columns(mood=pl.lit("good")))
+
+
+def test_what_a_split_leaves_out_never_happened():
+    raw, rule = small_dataset(), {"kind": "user_time", "valid": 0.2, "test": 0.2}
+    raw.add_split("withheld", SplitConfig(**rule, withheld_items=0.3))
+    parts = raw.split("withheld")
+    left_out = parts == Part.UNUSED
+    assert left_out.any()
+    builder = ExampleBuilder.fit(raw, "withheld", {"earlier": EarlierConfig()}, history_length=LENGTH)
+    examples = raw.events.filter(pl.Series(~left_out))
+    without = examples.drop("position")
+    assert same(builder.build(examples), builder.build(examples, without))
+    assert not same(builder.build(examples), builder.build(examples, raw.events.drop("position")))

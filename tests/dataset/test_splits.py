@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moerec.config import validate
 from moerec.dataset.schema import Part
-from moerec.dataset.splits import SplitConfig, assign_parts
+from moerec.dataset.splits import SplitConfig, _withheld, assign_parts
 from moerec.errors import ConfigError, DatasetError
 
 # Events of each user: times in days, in order. Few different days, so that ties are common.
@@ -122,6 +122,55 @@ def test_ratio_draws_other_events_with_another_seed_and_all_alike() -> None:
     assert np.unique(drawn, axis=0).shape[0] > 390
 
 
+@given(
+    histories, st.sampled_from([0.1, 0.3, 0.5, 0.9]), st.integers(0, 5), st.sampled_from(["leave_last_out", "ratio"])
+)
+@settings(max_examples=50)
+def test_withheld_items_lose_their_train_events_and_nothing_else_changes(
+    users: list[list[int]], share: float, seed: int, kind: str
+) -> None:
+    offsets, times = arrays(users)
+    # What stands for days elsewhere are items here: any user may meet any of them, several times too.
+    items = times // DAY + 2
+    rule = {"kind": kind, "seed": seed} if kind == "ratio" else {"kind": kind}
+    try:
+        before = assign_parts(SplitConfig(**rule), offsets, None)
+        after = assign_parts(SplitConfig(**rule | {"withheld_items": share, "seed": seed}), offsets, None, items)
+    except DatasetError:
+        return
+    lost = before != after
+    assert (before[lost] == Part.TRAIN).all()
+    assert (after[lost] == Part.UNUSED).all()
+    withheld = np.setdiff1d(np.unique(items), items[after == Part.TRAIN])
+    without_train = np.setdiff1d(np.unique(items), items[before == Part.TRAIN])
+    count = int(len(np.unique(items)) * share + 1e-9)
+    assert len(np.unique(items[lost])) <= count <= len(np.union1d(withheld, without_train))
+
+
+def test_every_item_with_events_is_as_likely_to_be_withheld() -> None:
+    # Item 2 has most events, item 6 one, item 5 none.
+    items = np.array([2] * 20 + [3] * 10 + [4] * 5 + [6])
+    offsets = np.array([0, len(items)], dtype=np.int64)
+    drawn = np.zeros(7)
+    for seed in range(400):
+        parts = assign_parts(SplitConfig(kind="ratio", withheld_items=0.25, seed=seed), offsets, None, items)
+        ratio = assign_parts(SplitConfig(kind="ratio", seed=seed), offsets, None)
+        drawn[np.setdiff1d(items[ratio == Part.TRAIN], items[parts == Part.TRAIN])] += 1
+    # 400 draws of 1 in 4: standard deviation 8.7; item 6 is itself a test or valid event in a tenth of the cases.
+    assert (abs(drawn[[2, 3, 4]] - 100) < 44).all()
+    assert 50 < drawn[6] < 144
+    assert drawn[[0, 1, 5]].sum() == 0
+
+
+def test_withholding_everything_that_trains_is_refused() -> None:
+    items = np.array([2, 3, 2], dtype=np.int64)
+    offsets = np.array([0, 3], dtype=np.int64)
+    rules = [SplitConfig(withheld_items=0.5, seed=seed) for seed in range(20)]  # one of two items
+    drawn = next(rule for rule in rules if _withheld(rule, items)[2])
+    with pytest.raises(DatasetError, match="no event falls into train; withhold fewer items"):
+        assign_parts(drawn, offsets, None, items)
+
+
 BY_DATE = SplitConfig(kind="global_date", valid_from=date(1970, 1, 4), test_from=date(1970, 1, 7))
 time_rules = st.sampled_from(
     [
@@ -166,6 +215,8 @@ def test_deleting_a_users_later_events_never_pulls_an_earlier_one_back(
         ({"kind": "ratio", "test_from": "2023-07-01"}, "belong to global_date"),
         ({"kind": "user_time", "seed": 1}, "seed belongs to ratio"),
         ({"kind": "ratio", "seed": -1}, "negative"),
+        ({"withheld_items": 1}, "below 1"),
+        ({"withheld_items": -0.1}, "at least 0"),
         ({"kind": "global_date", "test_from": "2023-07-01", "test": 0.1}, "not both"),
         ({"kind": "global_date", "valid_from": "2023-07-01"}, "valid_from needs test_from"),
         ({"kind": "global_date", "valid_from": "2023-07-01", "test_from": "2023-07-01"}, "must be before"),
@@ -190,6 +241,7 @@ def test_contradictions_are_refused(values: dict[str, Any], message: str) -> Non
         ({"kind": "global_date", "test_from": "2023-10-01"}, ["2023-10-01", "no validation"]),
         ({"kind": "global_date", "test_from": "2023-10-01", "valid_from": "2023-07-01"}, ["2023-07-01", "UTC"]),
         ({"kind": "ratio"}, ["at random", "seed 0"]),
+        ({"withheld_items": 0.1, "seed": 4}, ["last event", "0.1 of the items", "seed 4", "lose their train events"]),
     ],
 )
 def test_a_rule_comes_back_from_json_and_says_what_it_does(values: dict[str, Any], words: list[str]) -> None:

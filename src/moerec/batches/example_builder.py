@@ -111,8 +111,9 @@ class ExampleBuilder:
             if spec.side not in ("user", "item"):
                 raise ConfigError(f"features.{spec.name}: a column belongs to side user or item, not {spec.side}")
         # What users wrote is no input yet, and a model that is handed on must not carry it.
+        parts = pl.Series("part", dataset.split(split))
         log = dataset.events.drop("position", *dataset.info.texts)
-        train = log.filter(pl.Series(dataset.split(split) == Part.TRAIN))
+        train = log.filter(parts == Part.TRAIN)
         if train.is_empty():
             raise DatasetError(f"split '{split}' has no train event; choose another split or a bigger data set")
         catalogue = Catalogue(dataset.items, dataset.num_indices, given)
@@ -128,7 +129,8 @@ class ExampleBuilder:
             trained_users=trained_users,
             trained_items=trained_items,
             history_length=history_length,
-            events=log,
+            # What the split leaves out never happened: a withheld item would have statistics.
+            events=log.filter(parts != Part.UNUSED),
         )
         _check_names(builder.schema)
         return builder

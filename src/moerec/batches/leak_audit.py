@@ -95,11 +95,12 @@ def audit_leaks(
     """
     require_timestamps(dataset)
     builder.check_split(FittedSplit.of(dataset, split), "what is audited")
-    log, parts = dataset.events.drop("position", *dataset.info.texts), dataset.split(split)
+    parts = dataset.split(split)
+    used = parts != Part.UNUSED
+    log, parts = dataset.events.drop("position", *dataset.info.texts).filter(pl.Series(used)), parts[used]
     builder = replace(builder, events=log)
     random = np.random.default_rng(seed)
-    used = np.flatnonzero(parts != Part.UNUSED)
-    rows = np.sort(random.choice(used, min(sample, len(used)), replace=False))  # [S]
+    rows = np.sort(random.choice(len(parts), min(sample, len(parts)), replace=False))  # [S]
     differing = _check_deleted(builder, log, rows)
     train = log.filter(pl.Series(parts == Part.TRAIN))
     again = _refit_rows(log["timestamp"].to_numpy(), parts, rows, refits, random)

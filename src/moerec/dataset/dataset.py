@@ -238,7 +238,8 @@ class Dataset:
                     f"split '{name}' is already there with another rule ({known.rule}); choose a new name"
                 )
             return self.split(name)
-        parts = assign_parts(config, self.user_offsets, self.timestamps)
+        items = self.event_items if config.withheld_items else None
+        parts = assign_parts(config, self.user_offsets, self.timestamps, items)
         counts = np.bincount(parts, minlength=len(Part))
         entry = SplitEntry(
             config=config, rule=config.describe(), events={part.name.lower(): int(counts[part]) for part in Part}

@@ -1,6 +1,6 @@
 """Splits: rules that send each event to train, valid, test or unused; a split is one int8 for each event.
 
-Shape letters: N events in the order of `events.parquet`, U users.
+Shape letters: N events in the order of `events.parquet`, U users, I item indices.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ class SplitConfig(Config):
     """For global_date: events from this day on (UTC) are validation; no validation part when left out."""
     test_from: date | None = None
     """For global_date: events from this day on (UTC) are test."""
+    withheld_items: float = 0.0
+    """Share of the items with events, drawn at random, whose train events are left out: they are new in valid and test,
+    and what is recommended of them rests on their content alone. With any kind."""
     seed: int | None = None
-    """For ratio: which events are drawn; 0 by default."""
+    """For ratio: which events are drawn; for withheld_items: which items. 0 by default."""
 
     @model_validator(mode="before")
     @classmethod
@@ -54,7 +57,7 @@ class SplitConfig(Config):
             for share in ("valid", "test"):
                 if filled.get(share) is None:
                     filled[share] = _DEFAULT_SHARE
-        if kind == "ratio" and filled.get("seed") is None:
+        if (kind == "ratio" or filled.get("withheld_items")) and filled.get("seed") is None:
             filled["seed"] = 0
         return filled
 
@@ -66,8 +69,10 @@ class SplitConfig(Config):
             raise ValueError("leave_last_out takes no shares; leave valid and test out, or choose user_time")
         if self.kind != "global_date" and dates:
             raise ValueError(f"valid_from and test_from belong to global_date, not to {self.kind}")
-        if self.kind != "ratio" and self.seed is not None:
-            raise ValueError(f"seed belongs to ratio; {self.kind} draws nothing at random")
+        if not 0 <= self.withheld_items < 1:
+            raise ValueError("withheld_items must be at least 0 and below 1")
+        if self.kind != "ratio" and not self.withheld_items and self.seed is not None:
+            raise ValueError(f"seed belongs to ratio and withheld_items; {self.kind} draws nothing at random")
         if self.seed is not None and self.seed < 0:
             raise ValueError("seed must not be negative")
         if shares and dates:
@@ -90,6 +95,14 @@ class SplitConfig(Config):
 
     def describe(self) -> str:
         """The rule in words, as reports print it."""
+        if not self.withheld_items:
+            return self._describe_kind()
+        return (
+            f"{self._describe_kind()}; {self.withheld_items:.4g} of the items with events, drawn at random "
+            f"(seed {self.seed}), lose their train events"
+        )
+
+    def _describe_kind(self) -> str:
         if self.kind == "leave_last_out":
             return (
                 "leave-last-out: the last event of each user is test, the one before it valid; "
@@ -107,7 +120,10 @@ class SplitConfig(Config):
 
 
 def assign_parts(
-    config: SplitConfig, user_offsets: NDArray[np.int64], timestamps: NDArray[np.int64] | None
+    config: SplitConfig,
+    user_offsets: NDArray[np.int64],
+    timestamps: NDArray[np.int64] | None,
+    items: NDArray[np.integer] | None = None,
 ) -> NDArray[np.int8]:
     """The part of each event.
 
@@ -115,6 +131,7 @@ def assign_parts(
         config: the rule.
         user_offsets: [U + 1], where each user's events start; events stand by user, oldest first.
         timestamps: [N] milliseconds, or None if the source has none.
+        items: [N] item index of each event; needed for `withheld_items` alone.
 
     Returns:
         [N] int8 codes of `Part`.
@@ -129,6 +146,10 @@ def assign_parts(
         "ratio": lambda: _ratio(config, int(user_offsets[-1])),
     }
     parts = rules[config.kind]()
+    if config.withheld_items:
+        if items is None:
+            raise ValueError("withheld_items needs the item of each event")
+        parts[(parts == Part.TRAIN) & _withheld(config, items)[items]] = Part.UNUSED
     _refuse_empty_parts(config, parts, timestamps)
     return parts
 
@@ -183,6 +204,16 @@ def _ratio(config: SplitConfig, events: int) -> NDArray[np.int8]:
     return parts
 
 
+def _withheld(config: SplitConfig, items: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which items are drawn, [I] bool; each with events is as likely as the others, however popular."""
+    withheld = np.zeros(int(items.max(initial=0)) + 1, dtype=bool)
+    met = np.unique(items)
+    # Another stream than that of ratio, which may draw with the same seed.
+    random = np.random.default_rng([1, config.seed or 0])
+    withheld[random.choice(met, int(_rounded_down(len(met), config.withheld_items)), replace=False)] = True
+    return withheld
+
+
 def _rounded_down(counts: NDArray[np.int64] | int, share: float | None) -> NDArray[np.int64]:
     # The tiny addend keeps 0.29 * 100 = 28.999999999999996 at 29.
     return np.floor(np.multiply(counts, share or 0.0) + 1e-9).astype(np.int64)
@@ -205,4 +236,6 @@ def _refuse_empty_parts(config: SplitConfig, parts: NDArray[np.int8], timestamps
         remedy = f"the events lie between {first} and {last}; move the dates"
     else:
         remedy = "give it a larger share, or leave it to another kind of split"
+    if empty[0] == "train" and config.withheld_items:
+        remedy = "withhold fewer items"
     raise DatasetError(f"split {config.kind}: no event falls into {empty[0]}; {remedy}")
