@@ -3,10 +3,10 @@
     python benchmarks/softmax_memory.py [--write]
 
 Each setting runs in a process of its own, one thread: forward and backward of 1,024 events over 1,000,000 items of
-width 64. What is counted is the resident memory at its peak less what the process held before the loss: vectors of
-users and items. That is the logits at once, which the setting bounds, and the gradient of the item vectors, which
-nothing can bound: 244 MiB while it is made and as much again when it is scaled. `--write` records
-results/softmax_memory.json.
+width 64, with and without `exclude_seen`, for which each event has a sequence of its own with eight items met. What is
+counted is the resident memory at its peak less what the process held before the loss: vectors of users and items. That
+is the logits at once, which the setting bounds, and the gradient of the item vectors, which nothing can bound: 244 MiB
+while it is made and as much again when it is scaled. `--write` records results/softmax_memory.json.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from moerec.files import write_json
-from moerec.losses.retrieval import FullSoftmaxConfig, NextItems
+from moerec.losses.retrieval import FullSoftmaxConfig, NextItems, SeenItems
 from moerec.run.folder import environment
 
 RESULTS = Path(__file__).parent / "results" / "softmax_memory.json"
-EVENTS, ITEMS, WIDTH = 1024, 1_000_000, 64
-SETTINGS = ({"memory_mb": 64}, {"memory_mb": 512})
+EVENTS, ITEMS, WIDTH, MET = 1024, 1_000_000, 64, 8
+SETTINGS = tuple({"memory_mb": size, "exclude_seen": seen} for size in (64, 512) for seen in (True, False))
 
 
 def main() -> None:
@@ -46,12 +47,12 @@ def main() -> None:
         rows.append({"setting": setting} | json.loads(done.stdout))
         print(rows[-1])
     if options.write:
-        shape = {"events": EVENTS, "items": ITEMS, "width": WIDTH}
+        shape = {"events": EVENTS, "items": ITEMS, "width": WIDTH, "met": MET}
         command_line = "python benchmarks/softmax_memory.py --write"
         write_json(RESULTS, {"command": command_line, "environment": environment(), "shape": shape, "rows": rows})
 
 
-def measure(setting: dict[str, int]) -> dict[str, Any]:
+def measure(setting: dict[str, Any]) -> dict[str, Any]:
     """Memory in MiB and CPU seconds of one forward and backward pass."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -59,6 +60,11 @@ def measure(setting: dict[str, int]) -> dict[str, Any]:
     items = torch.randn(ITEMS, WIDTH, requires_grad=True)
     events = NextItems(users, items, torch.randint(ITEMS, (EVENTS,)))
     before, started = peak_mib(), time.process_time()
+    if setting["exclude_seen"]:
+        rows = torch.arange(EVENTS)
+        met = rows.repeat(MET), torch.randint(ITEMS, (EVENTS * MET,)), torch.zeros(EVENTS * MET, dtype=torch.int64)
+        seen = SeenItems.of(met, EVENTS, ITEMS, rows, torch.zeros(EVENTS, dtype=torch.int16))
+        events = replace(events, seen=seen)
     FullSoftmaxConfig.model_validate(setting)(events).backward()
     seconds = time.process_time() - started
     return {"before_mib": before, "more_at_peak_mib": peak_mib() - before, "cpu_seconds": round(seconds, 1)}

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from moerec import Dataset, Recommender
-from moerec.dataset.schema import FIRST_ITEM
+from moerec.dataset.schema import FIRST_ITEM, Part
+from moerec.dataset.splits import SplitConfig
 from moerec.errors import CheckpointError, MoerecError
 from moerec.models.hstu import HSTUConfig
 from moerec.models.sasrec import SASRecConfig
@@ -545,3 +546,21 @@ def test_a_data_set_without_times_cannot_serve_a_model_that_reads_them(timed: Re
     assert says.startswith("retriever.time_bias: this model reads when events happened")
     old = Recommender(timed.model, timed.items, timed.histories.drop("timestamps"))
     assert refusal(old.recommend, users=["u1"]).startswith("retriever.time_bias")
+
+
+def test_a_user_of_whom_everything_is_left_out_has_an_empty_history() -> None:
+    events = pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "z"], "timestamp": [1, 2, 3]})
+    dataset = Dataset.from_frames(events)
+    dataset.add_split("main", SplitConfig(kind="ratio", valid=0, test=0.4, seed=0))
+    dataset._splits["main"] = np.array([Part.TRAIN, Part.TEST, Part.UNUSED], dtype=np.int8)
+    model = SASRecConfig(width=8, max_length=3).build(torch.ones(dataset.num_indices, dtype=torch.bool))
+    with_split = Recommender.from_dataset(model, dataset, split="main")
+    assert with_split.histories.to_dicts() == [{"user_id": "a", "items": [2, 3]}, {"user_id": "b", "items": []}]
+    assert Recommender.from_dataset(model, dataset).histories["items"].to_list() == [[2, 3], [4]]
+    assert len(with_split.recommend(["b"], k=3)) == 3
+
+
+@pytest.mark.parametrize("k", [True, 0, 1.5])
+def test_the_length_of_a_list_is_a_whole_number(recommender: Recommender, k: Any) -> None:
+    with pytest.raises(MoerecError, match="k must be a whole number"):
+        recommender.recommend(histories=[[]], k=k)

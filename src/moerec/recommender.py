@@ -26,7 +26,7 @@ from moerec.config import validate
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.frames import ids_as_series, require_columns, to_polars
 from moerec.dataset.ids import IdIndex
-from moerec.dataset.schema import FIRST_ITEM, UNKNOWN
+from moerec.dataset.schema import FIRST_ITEM, UNKNOWN, Part
 from moerec.devices import choose_device
 from moerec.errors import CheckpointError, ConfigError, MoerecError
 from moerec.files import atomic_directory, write_json
@@ -97,7 +97,7 @@ class Recommender:
         split: str | None = None,
         modalities: Mapping[str, ItemModality] | None = None,
     ) -> Recommender:
-        """A recommender that knows every event of a data set, whatever part of a split it is in.
+        """A recommender that knows every event of a data set: what a split uses, whatever part it is in.
 
         Args:
             model: the retriever.
@@ -111,13 +111,17 @@ class Recommender:
         """
         if model.reads_times and dataset.timestamps is None:
             raise missing_times()
-        columns = [pl.col("item").alias("items")]
-        columns += [pl.col("timestamp").alias("timestamps")] if model.reads_times else []
+        read = {"item": "items"} | ({"timestamp": "timestamps"} if model.reads_times else {})
+        events = dataset.events
+        if split is not None:
+            events = events.filter(pl.Series(dataset.split(split) != Part.UNUSED))
+        lists = events.group_by("user", maintain_order=True).agg(
+            pl.col(column).alias(name) for column, name in read.items()
+        )
         histories = (
-            dataset.events.group_by("user", maintain_order=True)
-            .agg(columns)
-            .with_columns(pl.Series("user_id", dataset.users["user_id"]))
-            .select("user_id", "items", *(["timestamps"] if model.reads_times else []))
+            dataset.users.select("user_id", pl.int_range(pl.len(), dtype=pl.Int32).alias("user"))
+            .join(lists, on="user", how="left", maintain_order="left")
+            .select("user_id", *(pl.col(name).fill_null([]) for name in read.values()))
         )
         fitted = None if split is None else FittedSplit.of(dataset, split)
         return cls(
@@ -483,5 +487,5 @@ def _user_ids(users: Any) -> pl.Series:
 
 
 def _check_length(k: int, what: str) -> None:
-    if not isinstance(k, Integral) or k < 1:
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise MoerecError(f"{what}: k must be a whole number of at least 1, got {k!r}")

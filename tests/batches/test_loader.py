@@ -13,6 +13,7 @@ from moerec.batches.histories import TrainHistories
 from moerec.batches.loader import SequenceLoader
 from moerec.batches.packing import pack_by_length
 from moerec.batches.sequences import SequenceBatch, sequence_batch
+from moerec.dataset.schema import PADDING
 from moerec.errors import ConfigError
 
 
@@ -62,9 +63,23 @@ def test_each_event_with_a_successor_is_an_input_once_an_epoch(lengths, max_leng
     assert pairs == [(n, n + 1) for n in expected]
     assert all(int(batch.lengths.max()) <= max_length for batch in batches)
     if packed:
-        assert all(len(batch) * int(batch.lengths.max()) <= max_length + 3 * batch_size for batch in batches)
+        assert all(len(batch) * max(1, int(batch.lengths.max())) <= max_length + 3 * batch_size for batch in batches)
     else:
         assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+@cases
+@settings(max_examples=40)
+@pytest.mark.parametrize("windows", ["all", "last"])
+def test_each_user_whose_first_event_is_shown_is_asked_for_it_once(
+    windows, lengths, max_length, batch_size, epoch, packed
+):
+    made = loader(lengths, max_length, windows=windows, **sizes(batch_size, max_length, packed))
+    asked = sorted(int(item) for batch in made.epoch(epoch) for item in batch.first if item != PADDING)
+    begins = np.cumsum([0, *lengths[:-1]]) + 2
+    # The last window of a long history begins later.
+    whole = [length > 0 and (windows == "all" or length - 1 <= max_length) for length in lengths]
+    assert asked == [int(begin) for begin, kept in zip(begins, whole, strict=True) if kept]
 
 
 def literal_windows(lengths: list[int], made: SequenceLoader, epoch: int) -> dict[tuple[int, ...], tuple[int, ...]]:
@@ -85,6 +100,8 @@ def literal_windows(lengths: list[int], made: SequenceLoader, epoch: int) -> dic
                 for number in range(length + made.max_length)
             ]
         windows |= {tuple(a for a, _ in piece): tuple(b for _, b in piece) for piece in pieces if piece}
+        if length == 1:
+            windows[()] = ()
     return windows
 
 
@@ -150,11 +167,11 @@ def test_earlier_and_first_items_are_the_users_own(lengths, max_length, batch_si
             user = int(batch.users[row])
             items = batch.items[batch.offsets[row] : batch.offsets[row + 1]].tolist()
             earlier = batch.earlier[batch.earlier_offsets[row] : batch.earlier_offsets[row + 1]].tolist()
-            assert earlier == list(range(starts[user], items[0]))
+            assert earlier == list(range(starts[user], items[0] if items else starts[user]))
             if batch.first[row]:
                 assert not earlier
                 firsts.append(int(batch.first[row]))
-    assert sorted(firsts) == [int(starts[user]) for user, n in enumerate(lengths) if n > 1]
+    assert sorted(firsts) == [int(starts[user]) for user, n in enumerate(lengths) if n > 0]
 
 
 def same(one: SequenceBatch, other: SequenceBatch) -> bool:

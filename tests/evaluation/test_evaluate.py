@@ -1,6 +1,8 @@
 """The whole evaluation against sorting in plain Python, and what must not change it."""
 
 import math
+import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -53,6 +55,38 @@ def test_full_ranking_equals_sorting(filter_seen):
     for name, expected in rows.items():
         assert result.per_case[name] == pytest.approx(np.array(expected))
         assert result.metrics[name] == pytest.approx(np.mean(expected))
+    assert result.top_items.tolist() == lists
+    assert result.ranks.tolist() == rows["mean_rank"]
+
+
+@pytest.mark.parametrize("kind", ["table", "factorised", "streamed"])
+def test_what_a_split_hides_of_a_user_is_no_candidate(kind, monkeypatch):
+    """What the user met in an event that is left out can be recommended no more; other users have it still."""
+    cases = random_cases()
+    generator = np.random.default_rng(4)
+    hidden = [
+        [item for item in generator.permutation(np.arange(2, 42))[:6] if item != target]
+        for target in cases.target_items
+    ]
+    with_hidden = replace(
+        cases,
+        hidden_items=np.concatenate(hidden).astype(np.int64),
+        hidden_offsets=np.cumsum([0, *map(len, hidden)]),
+    )
+    if kind == "streamed":
+        module = sys.modules["moerec.evaluation.evaluate"]
+        monkeypatch.setattr(module, "WHOLE", 8)
+        monkeypatch.setattr(module, "CHUNK", 16)
+    retriever = MeanRetriever(42, 6).eval()
+    table = retriever.score(cases.batch(np.arange(len(cases)))).detach()
+    rows_of = {int(user): row for row, user in enumerate(cases.users)}
+    by_user = torch.stack([table[rows_of.get(user, 0)] for user in range(int(cases.users.max()) + 1)])
+    result = evaluate(TableScorer(by_user) if kind == "table" else retriever, with_hidden, FULL)
+    rows, lists = naive(
+        by_user.tolist(),
+        cases,
+        lambda case: set(range(2, 42)) - history_of(cases, case) - set(map(int, hidden[case])),
+    )
     assert result.top_items.tolist() == lists
     assert result.ranks.tolist() == rows["mean_rank"]
 

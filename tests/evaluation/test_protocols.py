@@ -28,7 +28,7 @@ def events(draw):
 
 
 def reference(rows, protocol, chronological):
-    """{user: (history, targets)}, and the number of seen targets."""
+    """{user: (history, targets, hidden items)}, and the number of seen targets."""
     part = Part[protocol.part.upper()]
     known = {Part.TRAIN} if part == Part.VALID else {Part.TRAIN, Part.VALID}
     cases, seen = {}, 0
@@ -37,16 +37,17 @@ def reference(rows, protocol, chronological):
         places = [place for place, row in enumerate(own) if row[3] == part]
         if not places:
             continue
-        history = [row for row in (own[: places[0]] if chronological else own) if row[3] in known]
+        past = own[: places[0]] if chronological else own
         if protocol.history == "strict":
-            history = [row for row in history if row[2] < own[places[0]][2]]
-        items = [row[1] for row in history]
+            past = [row for row in past if row[2] < own[places[0]][2]]
+        items = [row[1] for row in past if row[3] in known]
+        hidden = [row[1] for row in past if row[3] == Part.UNUSED and protocol.filter_seen]
         targets = list(dict.fromkeys(own[place][1] for place in places))
         if protocol.filter_seen:
-            seen += sum(target in items for target in targets)
-            targets = [target for target in targets if target not in items]
+            seen += sum(target in items + hidden for target in targets)
+            targets = [target for target in targets if target not in items + hidden]
         if targets:
-            cases[user] = (items, targets)
+            cases[user] = (items, targets, hidden)
     return cases, seen
 
 
@@ -64,7 +65,9 @@ def test_equals_the_reference(rows, part, strict, filter_seen, chronological):
     cases = make_cases(*columns, protocol, chronological)
     assert cases.users.tolist() == list(expected)
     assert cases.seen_targets == seen
-    for number, (items, targets) in enumerate(expected.values()):
+    rows, hidden_items = cases.hidden(np.arange(len(cases))[::-1])
+    for number, (items, targets, hidden) in enumerate(expected.values()):
+        assert hidden_items[rows == len(cases) - 1 - number].tolist() == hidden
         assert cases.history_items[cases.history_offsets[number] : cases.history_offsets[number + 1]].tolist() == items
         assert cases.target_items[cases.target_offsets[number] : cases.target_offsets[number + 1]].tolist() == targets
 

@@ -314,6 +314,36 @@ def test_content_that_starts_at_zero_is_silent_first_and_learns() -> None:
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values())
 
 
+def test_content_of_two_layers_that_starts_at_zero_learns_too() -> None:
+    table = feature_table()
+    specs = tuple(spec.model_copy(update={"dim": 3}) for spec in table.specs)
+    torch.manual_seed(0)
+    config = ItemTowerConfig(fusion="sum", content_start="zero", id_dropout=0.0)
+    made = ItemTower(config, 8, trained_but(), replace(table, specs=specs))
+    items = torch.arange(2, NUM_INDICES)
+    before = {name: parameter.clone() for name, parameter in made.inputs.named_parameters()}
+    torch.testing.assert_close(made(items), made.id_embedding(items), rtol=0, atol=0)
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.1)
+    for _ in range(2):  # the first layer has a gradient as soon as the second one is no longer zero
+        optimizer.zero_grad()
+        made(items).square().sum().backward()
+        optimizer.step()
+    assert all(not torch.equal(parameter, before[name]) for name, parameter in made.inputs.named_parameters())
+
+
+def test_a_vector_of_length_one_that_starts_at_zero_has_a_usual_gradient() -> None:
+    config = ItemTowerConfig(fusion="sum", content_start="zero", normalize=True, id_dropout=0.5)
+    torch.manual_seed(0)
+    made = ItemTower(config, 8, trained_but(), feature_table()).train()
+    vectors = made(torch.arange(2, NUM_INDICES))
+    lengths = vectors.norm(dim=1)
+    assert ((lengths - 1).abs() < 1e-5).any()
+    assert (lengths == 0).any(), "hidden ids without content yet"
+    (vectors @ torch.randn(8)).sum().backward()
+    largest = max(float(parameter.grad.abs().max()) for parameter in made.parameters() if parameter.grad is not None)
+    assert largest < 1e4
+
+
 def test_the_scale_of_vectors_scales_what_is_made_of_them() -> None:
     towers = []
     for scale in (1.0, 0.5):

@@ -153,7 +153,7 @@ def test_too_little_to_learn_from_is_told(tmp_path: Path) -> None:
     events = text_of([f"u{user},i{place},{place}" for user in range(4) for place in range(3)])
     for stages in ("[{epochs: 2}]", "[{updates: 2}]"):
         says = refusal(tmp_path, events, f"training.retriever={stages}")
-        assert "no user has two train events; there is nothing to learn" in says
+        assert "no user has two train events, so there is no order to learn" in says
 
 
 # --- odd data that is all right

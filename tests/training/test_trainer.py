@@ -318,11 +318,11 @@ def test_the_metric_must_exist(tmp_path):
         trainer.run()
 
 
-def test_no_user_with_two_events_is_one_line(tmp_path):
+def test_nothing_to_learn_from_is_one_line(tmp_path):
     trainer = make_trainer(tmp_path, [stage()])
     trainer.objective = RetrievalObjective(
         trainer.objective.model,
-        TrainHistories(np.array([2, 3]), np.array([0, 1, 2]), None, 14),
+        TrainHistories(np.zeros(0, np.int64), np.array([0, 0, 0]), None, 14),
         torch.ones(14, dtype=torch.bool),
         0,
     )

@@ -70,15 +70,19 @@ class SequenceLoader:
         return (batches[number] for number in range(start, len(batches)))
 
     def _cuts(self, epoch: int) -> tuple[Ints, Ints]:
-        """Of each user how far before the first event the oldest window begins, and the number of windows, both [U]."""
+        """Of each user how far before the first event the oldest window begins, and the number of windows, both [U].
+
+        A user of one event has an empty window: the event is predicted from nothing, as all users' first ones are.
+        """
         pairs = self._pairs()
+        alone = np.diff(self.histories.offsets) == 1  # [U]
         if self.windows == "last":
             # It begins after the first event if there is more than one window holds.
-            return np.minimum(self.max_length - pairs, 0), (pairs > 0).astype(np.int64)
+            return np.minimum(self.max_length - pairs, 0), (alone | (pairs > 0)).astype(np.int64)
         # A random shift of the cuts shows each event in each place of a window over the epochs.
         drawn = np.random.default_rng([self.seed, epoch, 0]).integers(0, self.max_length, size=len(pairs))
         shift = np.where(pairs > self.max_length, drawn, 0)
-        return shift, -(-(pairs + shift) // self.max_length)
+        return shift, np.where(alone, 1, -(-(pairs + shift) // self.max_length))
 
     def _windows(self, epoch: int) -> tuple[Ints, Ints, Ints]:
         """User, first input event and end of input events of each window, all [W]."""
@@ -122,7 +126,7 @@ class SequenceLoader:
         assert self.batch_events is not None
         # Another first batch in each epoch moves all bounds, so that a window meets other neighbours.
         share = np.random.default_rng([self.seed, epoch, 2]).uniform(0.5, 1.0)
-        starts = budget_starts(lengths, self.batch_events, first=float(share))
+        starts = budget_starts(np.maximum(lengths, 1), self.batch_events, first=float(share))
         # The last batch may be a small rest, whose update would be noise: it shares with the one before it.
         if len(starts) > 1 and len(lengths) - starts[-1] < (starts[-1] - starts[-2]) // 2:
             starts[-1] = (starts[-2] + len(lengths)) // 2

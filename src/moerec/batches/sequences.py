@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-NEVER = 2**15 - 1
-"""In `first_seen`: the user has not met the item."""
+LONGEST = 2**15 - 1
+"""Places of events in a sequence are numbers of 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -102,24 +102,22 @@ class SequenceBatch:
             first_weights=None if self.first_weights is None else self.first_weights[rows],
         )
 
-    def first_seen(self, num_indices: int) -> Tensor:
-        """Where each sequence's user first met each item: [B, N] int16.
+    def meetings(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Which item each sequence's user met, and where in the sequence: rows, items, places, all [T + P] int64.
 
-        The place in the sequence; -1 for an item met before it; NEVER for one that is not met.
+        The place is -1 for what was met before the sequence.
 
         Raises:
             ValueError: a sequence is too long for places of 16 bits.
         """
-        if self.items.numel() and int(self.lengths.max()) >= NEVER:
-            raise ValueError(f"sequences must be shorter than {NEVER} events; cut them with last()")
-        rows, columns = self.padded_index()
-        first = torch.full((len(self), num_indices), NEVER, dtype=torch.int16, device=rows.device)  # [B, N]
-        flat = rows * num_indices + self.items  # [T]
-        first.view(-1).scatter_reduce_(0, flat, columns.to(torch.int16), "amin")
-        if self.earlier is not None and self.earlier_offsets is not None:
-            owners = torch.arange(len(self), device=rows.device).repeat_interleave(self.earlier_offsets.diff())  # [P]
-            first[owners, self.earlier] = -1
-        return first
+        if self.items.numel() and int(self.lengths.max()) >= LONGEST:
+            raise ValueError(f"sequences must be shorter than {LONGEST} events; cut them with last()")
+        rows, places = self.padded_index()  # [T]
+        if self.earlier is None or self.earlier_offsets is None:
+            return rows, self.items, places
+        owners = torch.arange(len(self), device=rows.device).repeat_interleave(self.earlier_offsets.diff())  # [P]
+        before = torch.full_like(self.earlier, -1)  # [P]
+        return torch.cat([rows, owners]), torch.cat([self.items, self.earlier]), torch.cat([places, before])
 
     def padded_items(self) -> Tensor:
         """The items as a block padded on the right with 0, [B, L] int64; L is at least 1."""

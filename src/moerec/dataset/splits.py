@@ -208,9 +208,15 @@ def _withheld(config: SplitConfig, items: NDArray[np.integer]) -> NDArray[np.boo
     """Which items are drawn, [I] bool; each with events is as likely as the others, however popular."""
     withheld = np.zeros(int(items.max(initial=0)) + 1, dtype=bool)
     met = np.unique(items)
+    count = int(_rounded_down(len(met), config.withheld_items))
+    if count == 0:
+        raise DatasetError(
+            f"split.withheld_items: {config.withheld_items:.4g} of {len(met)} items with events is less than one item; "
+            "withhold a larger share"
+        )
     # Another stream than that of ratio, which may draw with the same seed.
     random = np.random.default_rng([1, config.seed or 0])
-    withheld[random.choice(met, int(_rounded_down(len(met), config.withheld_items)), replace=False)] = True
+    withheld[random.choice(met, count, replace=False)] = True
     return withheld
 
 

@@ -192,9 +192,9 @@ class _Scored:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same over a catalogue that passes by in chunks, without the reserved items."""
         assert self.item_vectors is not None
-        owners, _ = batch.padded_index()  # [T]
-        seen, order = torch.sort(batch.items)
-        known = (seen >= FIRST_ITEM) & self.protocol.filter_seen
+        owners, met = self._met(chosen, batch)  # [S]
+        seen, order = torch.sort(met)
+        known = seen >= FIRST_ITEM
         users = self.user_vectors[torch.from_numpy(chosen).to(self.device)]  # [B, D]
         stream = ScoreStream(
             users=users,
@@ -218,15 +218,22 @@ class _Scored:
             raise MoerecError(f"{self.name}: gives scores of shape {tuple(scores.shape)}, expected {expected}")
         if lists is None:
             scores[:, :FIRST_ITEM] = -torch.inf
-            if self.protocol.filter_seen:
-                rows, _ = batch.padded_index()
-                scores.view(-1)[rows * scores.shape[1] + batch.items] = -torch.inf
+            rows, items = self._met(chosen, batch)
+            scores.view(-1)[rows * scores.shape[1] + items] = -torch.inf
         else:
             scores[~lists.mask] = -torch.inf
         if bool(scores.amax(1).isnan().any()):  # the maximum of a row with a NaN is NaN
             row, column = torch.nonzero(scores.isnan())[0].tolist()
             raise self._nan(batch, row, column if lists is None else int(lists.items[row, column]))
         return scores
+
+    def _met(self, chosen: Ints, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """Rows and items [S] that are no candidates: the histories, and what the split hides of the users."""
+        rows, _ = batch.padded_index()  # [T]
+        if not self.protocol.filter_seen:
+            return rows[:0], batch.items[:0]
+        owners, items = (torch.from_numpy(values).to(rows.device) for values in self.cases.hidden(chosen))  # [H]
+        return torch.cat([rows, owners]), torch.cat([batch.items, items])
 
     def _nan(self, batch: SequenceBatch, row: int, item: int) -> MoerecError:
         user = "?" if batch.users is None else int(batch.users[row])

@@ -1,6 +1,7 @@
 """How a model is judged: the protocol, and the cases (a user's history and the items that followed it).
 
-Shape letters: E events, C cases, T events of all histories together, K targets of all cases together.
+Shape letters: E events, C cases, B chosen cases, T events of all histories together, K targets of all cases together,
+H hidden events of all cases together.
 """
 
 from __future__ import annotations
@@ -99,8 +100,13 @@ class EvaluationCases:
     """Targets of case c; at least one."""
     request_times: Ints | None = None  # [C]
     """When each list is asked for: the time of the case's first target; None if the source has no times."""
+    hidden_items: Ints | None = None  # [H]
+    """With `filter_seen`: items that users met in events that the split leaves out, one case after another. No model is
+    shown them, and they are neither candidates nor targets; None where nothing is left out."""
+    hidden_offsets: Ints | None = None  # [C + 1]
+    """Hidden items of case c."""
     seen_targets: int = 0
-    """Targets left out because the user had the item in the history already."""
+    """Targets left out because the user had met the item already."""
     cases_without_targets: int = 0
     """Users left out because nothing but seen targets remained."""
 
@@ -121,6 +127,19 @@ class EvaluationCases:
     def target_cases(self) -> Ints:
         """The case of each target, [K]."""
         return np.repeat(np.arange(len(self)), np.diff(self.target_offsets))
+
+    @property
+    def hidden_cases(self) -> Ints:
+        """The case of each hidden item, [H]."""
+        none = np.zeros(0, np.int64)
+        return none if self.hidden_offsets is None else np.repeat(np.arange(len(self)), np.diff(self.hidden_offsets))
+
+    def hidden(self, cases: Ints) -> tuple[Ints, Ints]:
+        """The hidden items of some cases [B], as positions among these cases and items."""
+        if self.hidden_items is None or self.hidden_offsets is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        index, offsets = jagged_rows(self.hidden_offsets, cases)
+        return np.repeat(np.arange(len(cases)), np.diff(offsets)), self.hidden_items[index]
 
     def batch(self, cases: Ints) -> SequenceBatch:
         """The histories of some cases, in the order asked for.
@@ -188,27 +207,29 @@ def make_cases(
     case_of_user[users] = np.arange(len(users))
     event_cases = case_of_user[event_users]  # [E], -1 without a case
 
-    shown = np.isin(codes, known) & (event_cases >= 0)  # [E]
+    earlier = event_cases >= 0  # [E]
     if chronological:
-        shown &= np.arange(len(codes)) < first[event_cases]
+        earlier &= np.arange(len(codes)) < first[event_cases]
     if strict and timestamps is not None:
-        shown &= timestamps < timestamps[first[event_cases]]
+        earlier &= timestamps < timestamps[first[event_cases]]
 
-    history = np.flatnonzero(shown)
+    history = np.flatnonzero(earlier & np.isin(codes, known))
+    hidden = np.flatnonzero(earlier & (codes == Part.UNUSED)) if protocol.filter_seen else history[:0]
     width = int(event_items.max()) + 1
     target_keys = event_cases[targets] * width + event_items[targets].astype(np.int64)
     targets = targets[np.sort(np.unique(target_keys, return_index=True)[1])]  # each item once in a case
     seen_targets = 0
     if protocol.filter_seen:
         target_keys = event_cases[targets] * width + event_items[targets].astype(np.int64)
-        seen = occurs_in(target_keys, event_cases[history] * width + event_items[history].astype(np.int64))
+        met = np.concatenate([history, hidden])
+        seen = occurs_in(target_keys, event_cases[met] * width + event_items[met].astype(np.int64))
         targets, seen_targets = targets[~seen], int(seen.sum())
 
     counts = np.bincount(event_cases[targets], minlength=len(users))  # [C]
     kept = counts > 0
     if not kept.any():
         raise DatasetError(f"every {protocol.part} target is in its user's history; write filter_seen: false")
-    history = history[kept[event_cases[history]]]
+    history, hidden = (events[kept[event_cases[events]]] for events in (history, hidden))
     return EvaluationCases(
         protocol=protocol,
         users=users[kept].astype(np.int64),
@@ -218,6 +239,8 @@ def make_cases(
         target_items=event_items[targets].astype(np.int64),
         target_offsets=_offsets(event_cases[targets], kept),
         request_times=None if timestamps is None else timestamps[first[kept]].astype(np.int64),
+        hidden_items=event_items[hidden].astype(np.int64) if hidden.size else None,
+        hidden_offsets=_offsets(event_cases[hidden], kept) if hidden.size else None,
         seen_targets=seen_targets,
         cases_without_targets=int((~kept).sum()),
     )

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from moerec.config import Config, Discovered
 from moerec.dataset.schema import UNKNOWN
 from moerec.errors import ConfigError
 from moerec.features.spec import FeatureSpec
+from moerec.losses.unit_length import unit_length
 from moerec.nn.fusion import ConcatFusion, Fusion, GatedFusion, InputGate, MixtureFusion, SENetFusion
 from moerec.nn.gates import DenseGateConfig, GateConfig
 from moerec.nn.gating import Gating
@@ -111,8 +111,7 @@ class ItemTower(nn.Module):
             nn.init.zeros_(self.id_embedding.weight[UNKNOWN])
         self.inputs = FeatureInputs(self.specs, table.sizes, width) if table is not None and self.specs else None
         if self.inputs is not None and config.content_start == "zero":
-            for parameter in self.inputs.parameters():
-                nn.init.zeros_(parameter)
+            self.inputs.start_at_zero()
         count = int(config.use_id) + len(self.specs)
         if count == 0:
             raise ConfigError("item tower: there is neither an id nor a feature; set use_id: true or add features")
@@ -145,7 +144,7 @@ class ItemTower(nn.Module):
     def forward_with_gate(self, items: Tensor | None = None) -> tuple[Tensor, Gating | None]:
         """What `forward` gives, and what the gate of experts said meanwhile; None without experts."""
         vectors, gating = self.fusion.forward_with_gate(self.embed(items))
-        return (F.normalize(vectors, dim=1) if self.config.normalize else vectors), gating
+        return (unit_length(vectors) if self.config.normalize else vectors), gating
 
     def embed(self, items: Tensor | None = None) -> Tensor:
         """The inputs [N, F, D] before fusion."""

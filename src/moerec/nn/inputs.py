@@ -48,6 +48,13 @@ class FeatureInputs(nn.Module):
             {module_key(spec.name): _feature_module(spec, sizes[spec.name], width) for spec in specs}
         )
 
+    def start_at_zero(self) -> None:
+        """Let every feature give zeros until it has learned something."""
+        for module in self.embed.values():
+            # Of two layers only the last one: neither of two zeros has a gradient but through the other.
+            for parameter in (module.out if isinstance(module, _Projected) else module).parameters():
+                nn.init.zeros_(parameter)
+
     def forward(self, columns: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Vectors [N, F, D] of the columns' rows, features in the order of the specs."""
         return torch.stack(

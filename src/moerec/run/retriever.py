@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -61,11 +62,13 @@ def check_training(recipe: Recipe, prepared: Prepared) -> None:
         raise missing_times()
     if recipe.training.compile:
         objective.model.compile_for_training()  # refuses here what it would refuse later; nothing is compiled yet
+    if int(np.diff(prepared.train.offsets).max(initial=0)) < 2:
+        raise DatasetError(
+            "no user has two train events, so there is no order to learn; look at the column of users and at the split"
+        )
     for stage in recipe.training.retriever:
         select_trainable(objective.model, stage)
         objective.check(stage)
-        if objective.batches_per_epoch(stage, 0) == 0:
-            raise DatasetError(f"stage '{stage.name}': no user has two train events; there is nothing to learn")
     if recipe.training.tensorboard and find_spec("tensorboard") is None:
         raise MissingExtraError("tensorboard", "track", "training.tensorboard: true")
 

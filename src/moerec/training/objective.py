@@ -179,8 +179,8 @@ class RetrievalObjective(Objective):
         item_vectors, gating = self.model.encode_items_with_gate()  # [num_indices, D]
         users = self._users(batch, item_vectors, events)  # [T', D]
         trained = self.trained.to(item_vectors.device)  # [num_indices]
-        row = trained.cumsum(0) - 1  # [num_indices] place of each trained item among the trained ones
-        seen = events.seen(batch, len(trained)).of(trained) if stage.loss.exclude_seen else None
+        row = torch.where(trained, trained.cumsum(0) - 1, -1)  # [num_indices] place among the trained items
+        seen = events.seen(batch, row, int(trained.sum())) if stage.loss.exclude_seen else None
         loss = stage.loss(NextItems(users, item_vectors[trained], row[events.positives], seen, events.weights))
         return self._balanced(loss, batch, gating)
 
@@ -199,7 +199,8 @@ class RetrievalObjective(Objective):
             drawn, rows = negatives.at(drawn_rows), len(needed)
             item_vectors, gating = self.model.encode_items_with_gate(needed)  # [M, D]
         users = self._users(batch, item_vectors, events)  # [T', D]
-        seen = events.seen(batch, rows) if stage.loss.exclude_seen else None
+        numbers = torch.arange(rows, device=item_vectors.device)
+        seen = events.seen(batch, numbers, rows) if stage.loss.exclude_seen else None
         loss = stage.loss(NextItems(users, item_vectors, positives, seen, events.weights, drawn))
         return self._balanced(loss, batch, gating)
 
@@ -253,9 +254,19 @@ class _Events:
             weights = weights[kept]
         return cls(kept, positives[kept], rows[kept], places[kept].to(torch.int16), weights)
 
-    def seen(self, batch: SequenceBatch, num_items: int) -> SeenItems:
-        """What each event has met, over the numbers that the batch's items have."""
-        return SeenItems(batch.first_seen(num_items), self.rows, self.places)
+    def seen(self, batch: SequenceBatch, numbers: Tensor, num_items: int) -> SeenItems:
+        """What each event has met.
+
+        Args:
+            batch: the batch.
+            numbers: [num_indices] which of `num_items` an item of the batch is; -1 for none.
+            num_items: N.
+        """
+        rows, items, places = batch.meetings()  # [S]
+        items = numbers[items]  # [S]
+        known = items >= 0
+        met = rows[known], items[known], places[known]
+        return SeenItems.of(met, len(batch), num_items, self.rows, self.places)
 
 
 def _only_needed(batch: SequenceBatch, asked: tuple[Tensor, ...]) -> tuple[Tensor, SequenceBatch, tuple[Tensor, ...]]:

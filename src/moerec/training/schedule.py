@@ -18,7 +18,7 @@ class ScheduleConfig(Config):
     warmup: int = Field(default=0, ge=0)
     """Updates over which the rate rises linearly from zero."""
     final: float = Field(default=0.0, ge=0, le=1)
-    """Factor reached at the last update of a linear or cosine decay."""
+    """Factor towards which a linear or cosine decay falls; it would be reached one update after the last."""
     every: int = Field(default=1000, ge=1)
     """For `step`: updates between two drops."""
     factor: float = Field(default=0.8, gt=0, le=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,8 @@ from moerec.training.logs import TrainingLog
 from moerec.training.objective import Objective, Passes
 from moerec.training.optimizer import make_optimizer
 from moerec.training.stages import StageConfig, select_trainable
+
+logger = logging.getLogger(__name__)
 
 
 class TrainerConfig(Config):
@@ -169,10 +172,19 @@ class _StageRun:
         """The last epoch that may be needed, and the number of updates of the stage."""
         if self._updates_of_epoch(0) == 0:
             raise MoerecError(f"stage '{self.stage.name}': there is no train example, so nothing to learn from")
-        if self.stage.updates is not None:
-            return self.stage.updates, self.stage.updates  # an epoch has at least one update
-        epochs = self.stage.epochs or 0
-        return epochs - 1, sum(self._updates_of_epoch(epoch) for epoch in range(epochs))
+        last, total = self.stage.updates, self.stage.updates  # an epoch has at least one update
+        if last is None or total is None:
+            epochs = self.stage.epochs or 0
+            last, total = epochs - 1, sum(self._updates_of_epoch(epoch) for epoch in range(epochs))
+        if self.stage.schedule.warmup >= total:
+            logger.warning(
+                "stage '%s': a warmup of %d updates is as long as the whole stage of %d, so the learning rate never "
+                "reaches its peak; lower schedule.warmup",
+                self.stage.name,
+                self.stage.schedule.warmup,
+                total,
+            )
+        return last, total
 
     def _optimized(self) -> dict[str, nn.Parameter]:
         """All that the optimizer moves, by names that checkpoints use."""

@@ -24,7 +24,9 @@ def _of_event(loss: RetrievalLossConfig, events: NextItems, event: int, scores: 
     positive = int(events.positives[event])
     met = set()
     if (seen := events.seen) is not None:
-        met = set((seen.first_seen[seen.rows[event]] <= seen.places[event]).nonzero().squeeze(1).tolist())
+        row = int(seen.rows[event])
+        meetings = range(int(seen.offsets[row]), int(seen.offsets[row + 1]))
+        met = {int(seen.items[meeting]) for meeting in meetings if seen.met_at[meeting] <= seen.places[event]}
     if events.negatives is None:
         kept = [item for item in range(len(scores)) if item == positive or item not in met]
         logits = scores / loss.temperature

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from moerec.config import Config
 from moerec.losses.retrieval.contrast import Rule, contrast
 from moerec.losses.retrieval.negatives import ItemPopulation, Negatives, NegativesConfig
 from moerec.losses.retrieval.seen import SeenItems
+from moerec.losses.unit_length import unit_length
 
 
 @dataclass(frozen=True)
@@ -103,5 +103,5 @@ class SoftmaxFamilyConfig(RetrievalLossConfig):
         """See `RetrievalLossConfig`."""
         users, items = events.users, events.items
         if self.normalize:
-            users, items = F.normalize(users, dim=1), F.normalize(items, dim=1)
+            users, items = unit_length(users), unit_length(items)
         return users if self.temperature == 1 else users / self.temperature, items

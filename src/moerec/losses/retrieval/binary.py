@@ -31,7 +31,7 @@ class ManyNegativesConfig(NegativesConfig):
 
 
 class BCEConfig(SampledLossConfig):
-    """Binary cross-entropy, the mean over a positive and its negatives; the loss of SASRec with one of them."""
+    """Binary cross-entropy, the mean over a positive and what was drawn for it; the loss of SASRec with one negative."""
 
     negatives: OneNegativeConfig = OneNegativeConfig()
     """What a positive is told apart from; the positive itself is never its own negative."""
@@ -66,7 +66,7 @@ class GBCEConfig(SampledLossConfig):
 
 
 class BPRConfig(SampledLossConfig):
-    """The positive should score higher than each negative (Rendle et al. 2009), the mean over its negatives."""
+    """The positive should score higher than each negative (Rendle et al. 2009), the mean over what was drawn for it."""
 
     negatives: OneNegativeConfig = OneNegativeConfig()
     """What a positive is told apart from; the positive itself is never its own negative."""

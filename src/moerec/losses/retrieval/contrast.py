@@ -120,7 +120,7 @@ class _Shared:
         self.rows, self.wide = rows, wide
         self.vectors = items[rows]  # [N, D]
         self.gradient = torch.zeros_like(self.vectors, dtype=wide)  # [N, D]
-        self.seen = None if seen is None else seen.of(rows)
+        self.seen = None if seen is None else seen.table(rows)
         self.columns = torch.full((len(items),), -1, device=rows.device)  # [M] where each item is a negative
         self.columns[rows] = torch.arange(len(rows), device=rows.device)
         self.numbers = len(rows)
@@ -150,7 +150,8 @@ class _Own:
     """Scores of each event's own negatives."""
 
     def __init__(self, items: Tensor, rows: Tensor, seen: SeenItems | None, wide: torch.dtype) -> None:
-        self.items, self.rows, self.seen, self.wide = items, rows, seen, wide
+        self.items, self.rows, self.wide = items, rows, wide
+        self.seen = None if seen is None else seen.table()
         self.gradient = torch.zeros_like(items, dtype=wide)  # [M, D]
         self.numbers = rows.shape[1] * items.shape[1]
 

@@ -37,9 +37,9 @@ class FullSoftmaxConfig(SoftmaxFamilyConfig):
     def _event_bytes(self, users: Tensor, events: NextItems) -> int:
         """Bytes that the logits of one event take at the most, with what is made of them."""
         wide, narrow = accurate_dtype(users).itemsize, product_dtype(users).itemsize
-        # While met items leave: logits, places of the items in the history, who was met. Afterwards: logits, weights,
-        # and these in 16 bits.
-        leaving = 0 if events.seen is None else 2 * wide + 2
+        # While met items leave: logits, when each item was met by the sequences and by the events in 16 bits, by the
+        # events in numbers. Afterwards: logits, weights, and these in 16 bits.
+        leaving = 0 if events.seen is None else 2 * wide + 4
         return len(events.items) * max(leaving, 2 * wide + (narrow if narrow < wide else 0))
 
 
