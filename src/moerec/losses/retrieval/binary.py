@@ -31,7 +31,7 @@ class ManyNegativesConfig(NegativesConfig):
 
 
 class BCEConfig(SampledLossConfig):
-    """Binary cross-entropy, the mean over a positive and what was drawn for it; with one negative the loss of SASRec."""
+    """Binary cross-entropy, the mean over a positive and what was drawn; with one negative the loss of SASRec."""
 
     negatives: OneNegativeConfig = OneNegativeConfig()
     """What a positive is told apart from; the positive itself is never its own negative."""
