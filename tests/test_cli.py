@@ -7,8 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,73 +29,13 @@ from moerec.ranking_model import RankingModel
 from moerec.recipe import load_recipe
 from moerec.run.prepare import prepare
 from moerec.run.ranker import ranking_data
-from tests.small_run import do, write_recipe
-
-
-@dataclass
-class Finished:
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output, which must be one JSON document by the letter of the standard."""
-        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-
-
-Moerec = Callable[..., Finished]
-
-
-@pytest.fixture
-def moerec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Moerec:
-    def call(*arguments: object) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["moerec", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "80")
-        for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
-            monkeypatch.delenv(name, raising=False)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        # Typer colours its help where it thinks that a build server shows it.
-        return Finished(int(stopped.value.code or 0), click.unstyle(out), err)
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a recipe, its artifacts and one finished run."""
-    folder = tmp_path_factory.mktemp("place")
-    write_recipe(folder / "small.yaml")
-    do(folder)
-    return folder
-
-
-@pytest.fixture
-def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same folder, as the working directory: defaults find the run."""
-    monkeypatch.chdir(place)
-    return place
+from tests.commands import Moerec, assert_one_line
 
 
 @pytest.fixture
 def metrics(place: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((place / "runs/small/latest/metrics.json").read_text())
     return found
-
-
-def assert_one_line(finished: Finished, says: str, status: int = 2) -> None:
-    assert finished.status == status
-    assert finished.out == ""
-    assert finished.err.startswith("error: ")
-    assert says in finished.err
-    assert finished.err.count("\n") == 1
-    assert finished.err.endswith("\n")
-    assert "Traceback" not in finished.err
 
 
 # --- help, versions, typing errors
@@ -568,7 +506,7 @@ def test_the_doctor_and_the_keys(moerec: Moerec) -> None:
 )
 def test_a_reader_who_leaves_is_no_error(place: Path, command: list[str]) -> None:
     writer = subprocess.Popen(
-        [sys.executable, "-m", "moerec.cli", *command], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "moerec", *command], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     with writer:
         assert writer.stdout is not None
