@@ -130,9 +130,9 @@ def test_help_and_typing_errors_load_no_heavy_library() -> None:
         (["run", "small.yaml", "--resume", "--runs", "else"], "else/small/latest: no run to resume here; start it"),
         (["train", "small.yaml", "--resume", "--out", "x"], "x: no run to resume here; start it without --resume"),
         (["run", "small.yaml", "--runs", "small.yaml/x"], "small.yaml/x/small/"),
-        (["evaluate", "--run", "nowhere"], "nowhere: no run here (no recipe.yaml)"),
+        (["evaluate", "--run", "nowhere"], "nowhere: no such folder"),
         (["evaluate", "--runs", "nowhere"], "nowhere: no run here yet; start one with: moerec run RECIPE"),
-        (["recommend", "--users", "1", "--run", "nowhere"], "nowhere: no saved model here (no config.json)"),
+        (["recommend", "--users", "1", "--run", "nowhere"], "nowhere: no such folder"),
         (["recommend"], "recommend: give one of --users 1,2,3, --history ID,ID,... and --histories FILE"),
         (["recommend", "--users", "1", "--history", "1"], "recommend: give one of --users"),
         (["recommend", "--users", " , "], "recommend: --users names nobody"),
@@ -143,7 +143,18 @@ def test_help_and_typing_errors_load_no_heavy_library() -> None:
         (["recommend", "--histories", "small.yaml"], "small.yaml"),
         (["inspect", "user", "nobody"], "the model knows no user 'nobody'"),
         (["inspect", "item", "nothing"], "the catalogue has no item 'nothing'"),
-        (["inspect", "run", "--run", "nowhere"], "nowhere: no metrics.json: this is no run folder"),
+        (["inspect", "run", "--run", "nowhere"], "nowhere: no such folder"),
+        *(
+            ([*command, "--run", folder], f"{folder}: {hint}")
+            for command in (["recommend", "--users", "1"], ["evaluate"], ["inspect", "user", "1"], ["inspect", "run"])
+            for folder, hint in (
+                ("runs", "it holds several runs; name one of them, such as runs/small/latest"),
+                ("runs/small", "it holds several runs; name one of them, such as runs/small/latest"),
+                ("small.yaml", "a file, not the folder of a run"),
+            )
+        ),
+        (["recommend", "--users", "1", "--run", "artifacts"], "no saved model here"),
+        (["evaluate", "--run", "artifacts"], "artifacts: no run here (no recipe.yaml)"),
         (["keys", "retriever.widht"], "did you mean"),
     ],
 )
@@ -476,7 +487,9 @@ def test_an_unfinished_run_is_told_as_such(moerec: Moerec, here: Path, tmp_path:
         moerec("inspect", "run", "--run", tmp_path / "run"), "it is not finished; continue it with --resume"
     )
     shutil.rmtree(tmp_path / "run/model")
-    for command in (["recommend", "--users", "1"], ["inspect", "user", "1"], ["inspect", "item", "1003"]):
+    models = (["recommend", "--users", "1"], ["inspect", "user", "1"], ["inspect", "item", "1003"], ["evaluate"])
+    shutil.rmtree(tmp_path / "run/checkpoints")  # it may have been killed before the first
+    for command in models:
         assert_one_line(
             moerec(*command, "--run", tmp_path / "run"), "this run has no model yet; finish it with --resume"
         )

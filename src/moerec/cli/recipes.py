@@ -114,7 +114,7 @@ def evaluate(
     artifacts: Artifacts = Path("artifacts"),
     as_json: AsJson = False,
 ) -> None:
-    """Judge the saved model of a run again, from its own files."""
+    """Judge the saved model of a run again, on the run's own data; from any folder."""
     from moerec.run.evaluation import evaluate_run
 
     overrides: dict[str, Any] = {} if history is None else {"history": history}

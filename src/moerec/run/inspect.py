@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from moerec.errors import MoerecError
+from moerec.models.saved_files import CONFIG
 from moerec.ranking_model import FOLDER as RANKER
 from moerec.ranking_model import RankingModel
 from moerec.recommender import Recommender
 from moerec.report.expert_plot import write_expert_plot
-from moerec.run.folder import METRICS, MODEL, RECIPE, recipe_of
+from moerec.run.folder import METRICS, MODEL, RECIPE, no_run, recipe_of
 
 
 def latest_run(runs: Path) -> Path:
@@ -37,6 +38,8 @@ def model_of(directory: Path) -> Path:
         raise MoerecError(
             f"{directory}: this run has no model yet; finish it with --resume, or name another one with --run"
         )
+    if not any((directory / name).exists() for name in (MODEL, CONFIG, RANKER)) and (hint := no_run(directory)):
+        raise MoerecError(f"{directory}: {hint}")
     return directory
 
 
@@ -62,9 +65,7 @@ def run_metrics(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         begun = (directory / RECIPE).is_file()
         hint = "it is not finished; continue it with --resume" if begun else "this is no run folder"
-        if (directory / "latest" / METRICS).is_file():
-            hint = f"it holds several runs; name one of them, such as {directory / 'latest'}"
-        raise MoerecError(f"{directory}: no {METRICS}: {hint}")
+        raise MoerecError(f"{directory}: {no_run(directory) or f'no {METRICS}: {hint}'}")
     try:
         metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -94,7 +95,7 @@ def inspect_user(directory: Path, user: str, k: int) -> dict[str, Any]:
 def has_retriever(directory: Path) -> bool:
     """Whether a run or model folder has lists to give; a recipe may have a ranker alone."""
     model = directory / MODEL if (directory / MODEL).is_dir() else directory
-    return (model / "config.json").is_file() or not (model / RANKER).is_dir()
+    return (model / CONFIG).is_file() or not (model / RANKER).is_dir()
 
 
 def inspect_item(recommender: Recommender, item: str, k: int) -> dict[str, Any]:
