@@ -391,8 +391,8 @@ def test_inspecting_users_items_runs_and_experts(moerec: Moerec, metrics: dict[s
     assert len(item["similar"]) == 2
     assert "1003" not in {row["item_id"] for row in item["similar"]}
     run = moerec("inspect", "run").json
-    assert run["test"] == metrics["retrieval"]["test"]
-    assert run["best_baseline"].keys() == {"item_knn"}
+    assert run["retrieval"].keys() == {"test", "baselines"}
+    assert_part_of(run, {"run": run["run"]} | metrics)
     assert moerec("inspect", "experts", "--json").json == metrics["experts"]
     shown = moerec("inspect", "experts").out
     assert shown.startswith("item tower, over all items and by group: 3 experts")
@@ -407,6 +407,15 @@ def test_a_run_without_a_mixture_has_no_experts(moerec: Moerec, here: Path, tmp_
         "this model has no mixture; set retriever.item_tower.fusion: mixture\n",
     )
     assert moerec("inspect", "item", "1003", "--run", tmp_path / "sum").json["experts"] == []
+
+
+def assert_part_of(part: Any, whole: Any) -> None:
+    """Each value stands in the whole under the same keys, so that one program reads both."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            assert_part_of(value, whole[key])
+    else:
+        assert part == whole
 
 
 PLE = """
@@ -436,6 +445,10 @@ def test_the_experts_of_a_ranker_from_run_to_plot(
     monkeypatch.chdir(tmp_path)
     Path("tasks.yaml").write_text(PLE)
     assert moerec("run", "tasks.yaml").status == 0
+    run = moerec("inspect", "run").json
+    metrics = json.loads(Path("runs/tasks/latest/metrics.json").read_text())
+    assert run.keys() == {"run", "name", "dataset", "ranking", "timing"}
+    assert_part_of(run, {"run": run["run"]} | metrics)
     experts = moerec("inspect", "experts", "runs/tasks/latest", "--json").json["ranker"]
     assert experts["tasks"].keys() == {"like", "rating", "met"}
     assert experts["inner"].keys() == {"like, level 1", "rating, level 1", "met, level 1", "shared, level 1"}

@@ -15,6 +15,19 @@ from moerec.report.expert_plot import write_expert_plot
 from moerec.run.folder import METRICS, MODEL, RECIPE, no_run, recipe_of
 
 
+_SUMMARY: dict[str, tuple[str, ...] | None] = {
+    "name": None,
+    "dataset": ("name", "users", "items", "events"),
+    "model": None,
+    "retrieval": ("test", "baselines"),
+    "ranking": ("model", "test", "baselines"),
+    "two_stage": ("on", "why", "formula", "first_stage", "test"),
+    "examples": ("rows", "refused", "shards", "audit"),
+    "timing": None,
+}
+"""What of metrics.json tells the outcome of a run; None for all of a section."""
+
+
 def latest_run(runs: Path) -> Path:
     """The most recent run of any name.
 
@@ -116,29 +129,17 @@ def inspect_item(recommender: Recommender, item: str, k: int) -> dict[str, Any]:
 
 
 def inspect_run(directory: Path) -> dict[str, Any]:
-    """What a run is and what came out: data, model, test metrics, best baseline, shards, timing."""
+    """What a run is and what came out: data, model, metrics of test and baselines, shards, timing.
+
+    It is a part of what `moerec run --json` prints: each value stands under the same keys.
+    """
     metrics = run_metrics(directory)
-    found: dict[str, Any] = {"run": str(directory), "name": metrics["name"]}
-    if "dataset" in metrics:  # a run of shards alone makes no data set
-        found["dataset"] = {key: metrics["dataset"][key] for key in ("name", "users", "items", "events")}
-    if "retrieval" in metrics:
-        retrieval = metrics["retrieval"]
-        baselines = retrieval.get("baselines", {})
-        best = max(baselines, key=lambda kind: baselines[kind].get("ndcg@10", 0.0)) if baselines else None
-        found |= {
-            "model": metrics["model"],
-            "test": retrieval["test"],
-            "best_baseline": None if best is None else {best: baselines[best]},
-        }
-    if "ranking" in metrics:
-        found["ranking"] = {key: metrics["ranking"][key] for key in ("model", "test", "baselines")}
-    if "two_stage" in metrics:
-        found["two_stage"] = {key: metrics["two_stage"][key] for key in ("on", "why", "formula", "first_stage", "test")}
-    if "examples" in metrics:
-        examples = metrics["examples"]
-        found["examples"] = {key: examples[key] for key in ("rows", "refused", "shards")}
-        found["examples"]["audit"] = {finding["name"]: finding["level"] for finding in examples["audit"]}
-    return found | {"timing": metrics["timing"]}
+    found: dict[str, Any] = {"run": str(directory)}
+    for section, keys in _SUMMARY.items():
+        if section in metrics:  # a run of shards alone makes no data set and has no model
+            values = metrics[section]
+            found[section] = values if keys is None else {key: values[key] for key in keys if key in values}
+    return found
 
 
 def named_once(folder: Path | None, run: Path | None) -> Path | None:
