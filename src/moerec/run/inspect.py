@@ -13,7 +13,7 @@ from moerec.ranking_model import RankingModel
 from moerec.recommender import Recommender
 from moerec.report.expert_plot import write_expert_plot
 from moerec.run.folder import METRICS, MODEL, RECIPE, no_run, recipe_of
-
+from moerec.run.requests import check_known, titled
 
 _SUMMARY: dict[str, tuple[str, ...] | None] = {
     "name": None,
@@ -97,12 +97,13 @@ def inspect_user(directory: Path, user: str, k: int) -> dict[str, Any]:
     if not has_retriever(directory):
         return {"user_id": user, "profile": RankingModel.from_pretrained(directory).profile(user)}
     recommender = Recommender.from_pretrained(directory)
+    check_known(recommender, [user], "give an id of the source, or events of a new user to recommend --history")
     history = recommender.history(user)
     listed = recommender.recommend(users=[user], k=k)
     shown: dict[str, Any] = {"user_id": user, "events": len(history), "history": history.to_dicts()}
     if recommender.ranking is not None:
         shown["profile"] = recommender.ranking.profile(user)
-    return shown | {"recommended": with_titles(recommender, listed)}
+    return shown | {"recommended": titled(recommender, listed).to_dicts()}
 
 
 def has_retriever(directory: Path) -> bool:
@@ -124,7 +125,7 @@ def inspect_item(recommender: Recommender, item: str, k: int) -> dict[str, Any]:
     return {
         "item": row,
         "experts": recommender.expert_weights([item])[0],
-        "similar": with_titles(recommender, similar.drop("asked")),
+        "similar": titled(recommender, similar.drop("asked")).to_dicts(),
     }
 
 
@@ -176,12 +177,3 @@ def inspect_experts(directory: Path) -> dict[str, Any]:
 def plot_experts(directory: Path, path: Path) -> None:
     """Write the heat maps of a run's experts as .svg or .html."""
     write_expert_plot(run_metrics(directory), path)
-
-
-def with_titles(recommender: Recommender, frame: Any) -> list[dict[str, Any]]:
-    """Rows of a frame with item_id, with the catalogue's title where it has one."""
-    if "title" in recommender.items.columns:
-        titles = recommender.items.select("item_id", "title")
-        frame = frame.join(titles, on="item_id", how="left", maintain_order="left")
-    rows: list[dict[str, Any]] = frame.to_dicts()
-    return rows
