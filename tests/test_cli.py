@@ -7,8 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,73 +29,13 @@ from moerec.ranking_model import RankingModel
 from moerec.recipe import load_recipe
 from moerec.run.prepare import prepare
 from moerec.run.ranker import ranking_data
-from tests.small_run import do, write_recipe
-
-
-@dataclass
-class Finished:
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output, which must be one JSON document by the letter of the standard."""
-        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-
-
-Moerec = Callable[..., Finished]
-
-
-@pytest.fixture
-def moerec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Moerec:
-    def call(*arguments: object) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["moerec", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "80")
-        for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
-            monkeypatch.delenv(name, raising=False)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        # Typer colours its help where it thinks that a build server shows it.
-        return Finished(int(stopped.value.code or 0), click.unstyle(out), err)
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a recipe, its artifacts and one finished run."""
-    folder = tmp_path_factory.mktemp("place")
-    write_recipe(folder / "small.yaml")
-    do(folder)
-    return folder
-
-
-@pytest.fixture
-def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same folder, as the working directory: defaults find the run."""
-    monkeypatch.chdir(place)
-    return place
+from tests.commands import Moerec, assert_one_line
 
 
 @pytest.fixture
 def metrics(place: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((place / "runs/small/latest/metrics.json").read_text())
     return found
-
-
-def assert_one_line(finished: Finished, says: str, status: int = 2) -> None:
-    assert finished.status == status
-    assert finished.out == ""
-    assert finished.err.startswith("error: ")
-    assert says in finished.err
-    assert finished.err.count("\n") == 1
-    assert finished.err.endswith("\n")
-    assert "Traceback" not in finished.err
 
 
 # --- help, versions, typing errors
@@ -192,20 +130,43 @@ def test_help_and_typing_errors_load_no_heavy_library() -> None:
         (["run", "small.yaml", "--resume", "--runs", "else"], "else/small/latest: no run to resume here; start it"),
         (["train", "small.yaml", "--resume", "--out", "x"], "x: no run to resume here; start it without --resume"),
         (["run", "small.yaml", "--runs", "small.yaml/x"], "small.yaml/x/small/"),
-        (["evaluate", "--run", "nowhere"], "nowhere: no run here (no recipe.yaml)"),
+        (["evaluate", "--run", "nowhere"], "nowhere: no such folder"),
         (["evaluate", "--runs", "nowhere"], "nowhere: no run here yet; start one with: moerec run RECIPE"),
-        (["recommend", "--users", "1", "--run", "nowhere"], "nowhere: no saved model here (no config.json)"),
-        (["recommend"], "recommend: give one of --users 1,2,3, --history ID,ID,... and --histories FILE"),
+        (["recommend", "--users", "1", "--run", "nowhere"], "nowhere: no such folder"),
+        (["recommend"], "recommend: give one of --users 1,2,3, --users-file FILE, --all-users, --history ID,ID,..."),
         (["recommend", "--users", "1", "--history", "1"], "recommend: give one of --users"),
+        (["recommend", "--all-users", "--users-file", "small.yaml"], "recommend: give one of --users"),
         (["recommend", "--users", " , "], "recommend: --users names nobody"),
-        (["recommend", "--users", "1,nobody"], "recommend: the model knows no user 'nobody'"),
+        (["recommend", "--users", '1,"2'], '--users 1,"2: not a row of CSV (unexpected end of data); put an id that'),
+        (["recommend", "--history", '"1"2'], '--history "1"2: not a row of CSV'),
+        (
+            ["recommend", "--users", "1,nobody"],
+            "error: the model knows no user 'nobody'; give their events with --history or --histories\n",
+        ),
+        (["recommend", "--users-file", "nope.txt"], "nope.txt: no such file"),
+        (["recommend", "--users-file", "runs"], "runs: a folder; name a file in it"),
+        (["recommend", "--histories", "."], ".: a folder; name a file in it"),
         (["recommend", "--users", "1", "--output", "x.txt"], "--output x.txt: the name must end in .csv or .parquet"),
         (["recommend", "--users", "1", "--output", "small.yaml/x.csv"], "small.yaml"),
         (["recommend", "--histories", "nope.csv"], "nope.csv: no such file"),
         (["recommend", "--histories", "small.yaml"], "small.yaml"),
-        (["inspect", "user", "nobody"], "the model knows no user 'nobody'"),
+        (
+            ["inspect", "user", "nobody"],
+            "error: the model knows no user 'nobody'; give an id of the source, or events of a new user to recommend",
+        ),
         (["inspect", "item", "nothing"], "the catalogue has no item 'nothing'"),
-        (["inspect", "run", "--run", "nowhere"], "nowhere: no metrics.json: this is no run folder"),
+        (["inspect", "run", "--run", "nowhere"], "nowhere: no such folder"),
+        *(
+            ([*command, "--run", folder], f"{folder}: {hint}")
+            for command in (["recommend", "--users", "1"], ["evaluate"], ["inspect", "user", "1"], ["inspect", "run"])
+            for folder, hint in (
+                ("runs", "it holds several runs; name one of them, such as runs/small/latest"),
+                ("runs/small", "it holds several runs; name one of them, such as runs/small/latest"),
+                ("small.yaml", "a file, not the folder of a run"),
+            )
+        ),
+        (["recommend", "--users", "1", "--run", "artifacts"], "no saved model here"),
+        (["evaluate", "--run", "artifacts"], "artifacts: no run here (no recipe.yaml)"),
         (["keys", "retriever.widht"], "did you mean"),
     ],
 )
@@ -442,8 +403,8 @@ def test_inspecting_users_items_runs_and_experts(moerec: Moerec, metrics: dict[s
     assert len(item["similar"]) == 2
     assert "1003" not in {row["item_id"] for row in item["similar"]}
     run = moerec("inspect", "run").json
-    assert run["test"] == metrics["retrieval"]["test"]
-    assert run["best_baseline"].keys() == {"item_knn"}
+    assert run["retrieval"].keys() == {"test", "baselines"}
+    assert_part_of(run, {"run": run["run"]} | metrics)
     assert moerec("inspect", "experts", "--json").json == metrics["experts"]
     shown = moerec("inspect", "experts").out
     assert shown.startswith("item tower, over all items and by group: 3 experts")
@@ -458,6 +419,15 @@ def test_a_run_without_a_mixture_has_no_experts(moerec: Moerec, here: Path, tmp_
         "this model has no mixture; set retriever.item_tower.fusion: mixture\n",
     )
     assert moerec("inspect", "item", "1003", "--run", tmp_path / "sum").json["experts"] == []
+
+
+def assert_part_of(part: Any, whole: Any) -> None:
+    """Each value stands in the whole under the same keys, so that one program reads both."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            assert_part_of(value, whole[key])
+    else:
+        assert part == whole
 
 
 PLE = """
@@ -487,6 +457,10 @@ def test_the_experts_of_a_ranker_from_run_to_plot(
     monkeypatch.chdir(tmp_path)
     Path("tasks.yaml").write_text(PLE)
     assert moerec("run", "tasks.yaml").status == 0
+    run = moerec("inspect", "run").json
+    metrics = json.loads(Path("runs/tasks/latest/metrics.json").read_text())
+    assert run.keys() == {"run", "name", "dataset", "ranking", "timing"}
+    assert_part_of(run, {"run": run["run"]} | metrics)
     experts = moerec("inspect", "experts", "runs/tasks/latest", "--json").json["ranker"]
     assert experts["tasks"].keys() == {"like", "rating", "met"}
     assert experts["inner"].keys() == {"like, level 1", "rating, level 1", "met, level 1", "shared, level 1"}
@@ -538,7 +512,9 @@ def test_an_unfinished_run_is_told_as_such(moerec: Moerec, here: Path, tmp_path:
         moerec("inspect", "run", "--run", tmp_path / "run"), "it is not finished; continue it with --resume"
     )
     shutil.rmtree(tmp_path / "run/model")
-    for command in (["recommend", "--users", "1"], ["inspect", "user", "1"], ["inspect", "item", "1003"]):
+    models = (["recommend", "--users", "1"], ["inspect", "user", "1"], ["inspect", "item", "1003"], ["evaluate"])
+    shutil.rmtree(tmp_path / "run/checkpoints")  # it may have been killed before the first
+    for command in models:
         assert_one_line(
             moerec(*command, "--run", tmp_path / "run"), "this run has no model yet; finish it with --resume"
         )
@@ -568,7 +544,7 @@ def test_the_doctor_and_the_keys(moerec: Moerec) -> None:
 )
 def test_a_reader_who_leaves_is_no_error(place: Path, command: list[str]) -> None:
     writer = subprocess.Popen(
-        [sys.executable, "-m", "moerec.cli", *command], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "moerec", *command], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     with writer:
         assert writer.stdout is not None

@@ -573,6 +573,23 @@ def test_a_nonsense_override_is_refused_and_named(override: str, says: str) -> N
     assert refusal(override).startswith(f"--set {override}: {says}")
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("training.retreiver[0].epochs=3", "training.retreiver: unknown key; did you mean 'retriever'?"),
+        ("trainnig.retriever[0].epochs=3", "trainnig: unknown key; did you mean 'training'?"),
+        ("evaluation.cutofs[*]=3", "evaluation.cutofs: unknown key; did you mean 'cutoffs'?"),
+    ],
+)
+def test_a_misspelt_key_before_a_place_is_told_as_such(tmp_path: Path, override: str, says: str) -> None:
+    path = written(tmp_path, BASE)
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(path, [override])
+    assert str(caught.value) == f"{path}: {says}"
+    with pytest.raises(ConfigError, match=r"\[0\] needs a list in the recipe"):
+        load_recipe(path, ["evaluation.cutoffs[0]=3"])  # the key is right, its list is not written
+
+
 def test_all_places_of_an_empty_list_is_a_mistake() -> None:
     assert "[*] is not a place in a list of 0" in refusal("features=[]", "features[*].dim=3")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -396,8 +398,24 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of keys such as name, dataset, retriever")
     for override in overrides:
-        apply_override(values, override)
+        try:
+            apply_override(values, override)
+        except ConfigError:
+            _check_key(values, override, str(path))
+            raise
     return parse_recipe(values, str(path))
+
+
+def _check_key(values: Mapping[str, Any], override: str, where: str) -> None:
+    """Refuse an override whose key is misspelt; what else is wrong with it has been found out already."""
+    keys = override.partition("=")[0].strip().partition("[")[0].split(".")
+    tried = copy.deepcopy(dict(values))
+    try:
+        apply_override(tried, f"{'.'.join(keys)}=[]")
+        parse_recipe(tried, where)
+    except ConfigError as error:
+        if any(f"{where}: {path}: unknown key" in str(error) for path in itertools.accumulate(keys, "{}.{}".format)):
+            raise
 
 
 def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:

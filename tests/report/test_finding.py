@@ -224,6 +224,10 @@ def test_numbers_as_people_write_them():
     assert (signed(0.0144), signed(-0.0144), signed(0.0)) == ("+0.014", "−0.014", "0.000")
     assert percent(0.0001).replace("\u00a0", " ") == "< 0.1 %"
     assert percent(0).replace("\u00a0", " ") == "0.0 %"
+    assert percent(0.995, 0).replace("\u00a0", " ") == "> 99 %", "not all of them"
+    assert percent(0.9996).replace("\u00a0", " ") == "> 99.9 %"
+    assert percent(0.994, 0).replace("\u00a0", " ") == "99 %"
+    assert percent(1, 0).replace("\u00a0", " ") == "100 %"
     assert [p_statement(p).replace("\u00a0", " ") for p in (0.0004, 0.003, 0.03, 0.0497, 0.14)] == [
         "p < 0.001",
         "p = 0.003",

@@ -60,11 +60,8 @@ def test_inspect_run_prints_what_the_run_has(done: Path, moerec: Command) -> Non
     shown, metrics = json.loads(out), json.loads((done / "metrics.json").read_text())
     made = metrics["examples"]
     assert shown.keys() == {"run", "name", "examples", "timing"}
-    assert {name: shown["examples"][name] for name in ("rows", "refused", "shards")} == {
-        name: made[name] for name in ("rows", "refused", "shards")
-    }
-    assert [*shown["examples"]["audit"].items()] == [(finding["name"], finding["level"]) for finding in made["audit"]]
-    assert shown["examples"]["audit"]["profile"] == "ok"
+    assert shown["examples"] == {name: made[name] for name in ("rows", "refused", "shards", "audit")}
+    assert ("profile", "ok") in [(finding["name"], finding["level"]) for finding in shown["examples"]["audit"]]
 
 
 @pytest.mark.parametrize("finished", [True, False])

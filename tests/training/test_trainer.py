@@ -1,5 +1,6 @@
 """The trainer: exact resume, accumulation, frozen parameters, early stop, averaging, schedules."""
 
+import io
 import json
 import math
 import multiprocessing
@@ -181,11 +182,14 @@ def test_weights_of_events_divide_the_loss(tmp_path):
     assert state.targets == 3 * ((counted == 2).sum() + 0.5 * (counted == 0).sum())
 
 
-def test_a_resumed_finished_training_does_nothing_more(tmp_path):
+def test_a_resumed_finished_training_does_nothing_more_and_says_so(tmp_path):
     trainer = make_trainer(tmp_path, [stage()])
-    trainer.run()
+    updates = trainer.run().total_updates
     again = make_trainer(tmp_path, [stage()], hooks=[KillAt(0)])
+    said = io.StringIO()
+    again.log = lambda kept, _: TrainingLog(tmp_path / "history.jsonl", Console(file=said), keep_bytes=kept)
     again.run(resume=True)
+    assert said.getvalue() == f"resuming at update {updates}, training is finished\n"
     assert_same(parameters(trainer), parameters(again))
 
 

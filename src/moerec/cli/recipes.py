@@ -114,7 +114,7 @@ def evaluate(
     artifacts: Artifacts = Path("artifacts"),
     as_json: AsJson = False,
 ) -> None:
-    """Judge the saved model of a run again, from its own files."""
+    """Judge the saved model of a run again, on the run's own data; from any folder."""
     from moerec.run.evaluation import evaluate_run
 
     overrides: dict[str, Any] = {} if history is None else {"history": history}
@@ -137,11 +137,27 @@ def evaluate(
 
 
 def recommend(
-    users: Annotated[str | None, typer.Option(help="User ids, separated by commas.")] = None,
-    history: Annotated[
-        list[str] | None, typer.Option(help="Item ids of one new user, oldest first; repeatable.")
+    users: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID,ID,...", help="Users: a row of CSV, an id with a comma in double quotes; repeatable."),
     ] = None,
-    histories: Annotated[Path | None, typer.Option(help="CSV or Parquet with user_id, item_id[, timestamp].")] = None,
+    users_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Users: the column user_id of .csv, .tsv or .parquet; else an id a line."),
+    ] = None,
+    all_users: Annotated[bool, typer.Option("--all-users", help="All users that the model knows.")] = False,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID,ID,...", help="Items of one new user, oldest first: a row of CSV; repeatable."),
+    ] = None,
+    histories: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="New users: CSV, TSV or Parquet with user_id, item_id and, if rows are not in order, timestamp "
+            "(milliseconds since 1970, or ISO dates).",
+        ),
+    ] = None,
     k: Count = 10,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Recommend items of the history too.")] = False,
     run: RunFolder = None,
@@ -151,20 +167,26 @@ def recommend(
 ) -> None:
     """Top-k lists in raw ids, for known users or for new users by their histories."""
     from moerec.recommender import Recommender
-    from moerec.run.requests import answer, check_output, write_frame
+    from moerec.run.requests import Asked, answers, check_output, write_frames
 
     check_output(output)
+    asked = Asked.of(users, users_file, all_users, history, histories)
     recommender = Recommender.from_pretrained(model_folder(run, runs))
-    frame = answer(recommender, users, history, histories, k, not keep_seen)
+    found = answers(recommender, asked, k, not keep_seen)
+    if as_json or output is None:
+        frames = list(found)
+        found = iter(frames)
     if output is not None:
-        write_frame(frame, output)
-        progress_console().print(f"{len(frame):,} rows written to {output}", soft_wrap=True)
+        rows = write_frames(found, output)
+        progress_console().print(f"{rows:,} rows written to {output}", soft_wrap=True)
     if as_json:
-        print_json(frame.to_dicts())
+        print_json([row for frame in frames for row in frame.iter_rows(named=True)])
     elif output is None:
+        import polars as pl
+
         from moerec.run.tables import frame_table
 
-        show(frame_table(frame))
+        show(frame_table(pl.concat(frames)))
 
 
 def audit(

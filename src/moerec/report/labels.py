@@ -134,12 +134,14 @@ def plural(value: Any, noun: str) -> str:
 
 
 def percent(share: Any, decimals: int = 1) -> str:
-    """A share of one in per cent; a share that is not zero never reads as zero."""
+    """A share of one in per cent; a share that is not zero never reads as zero, one below all never as all."""
     found = as_number(share)
     if found is None:
         return MISSING
     if 0 < found * 100 < 0.5 * 10**-decimals:
         return f"<{_NO_BREAK}{10**-decimals:.{decimals}f}{_NO_BREAK}%"
+    if 100 - 0.5 * 10**-decimals <= found * 100 < 100:
+        return f">{_NO_BREAK}{100 - 10**-decimals:.{decimals}f}{_NO_BREAK}%"
     return f"{number(found * 100, decimals)}{_NO_BREAK}%"
 
 

@@ -1,4 +1,4 @@
-"""Judge the saved model of a run again, from its own files."""
+"""Judge the saved model of a run again, on the data that it was made of."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from rich.console import Console
 from moerec.artifacts import ArtifactCache
 from moerec.errors import DatasetError
 from moerec.ranking_model import RankingModel
+from moerec.recipe import Recipe
 from moerec.recommender import Recommender
-from moerec.run.folder import recipe_of
-from moerec.run.inspect import check_trains
+from moerec.run.folder import Origin, recipe_of
+from moerec.run.inspect import check_trains, model_of
 from moerec.run.judge import Judge
-from moerec.run.prepare import prepare
+from moerec.run.prepare import Prepared, dataset_inputs, prepare
 from moerec.run.ranker import FOLDER, ranker_identity
 from moerec.run.ranking import Ranking
 from moerec.run.retriever import training_identity
@@ -28,25 +29,42 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Metrics, intervals, slices and the protocol in words of a run's saved models.
 
-    Those of a ranker stand under `ranking`, those of both stages together under `two_stage`.
+    Those of a ranker stand under `ranking`, those of both stages together under `two_stage`. Relative paths of the
+    recipe start where the run began, so the process works there meanwhile. If the source is gone, the data set that was
+    prepared for the run is enough.
 
     Args:
         directory: the run.
         part: the part of its split to judge on.
-        artifacts: folder of derived data; the data set is prepared again if it is not there.
+        artifacts: folder of derived data; the data set is prepared again of its source if it is not there.
         console: where progress goes.
         overrides: fields of the recipe's evaluation to change, for instance `cutoffs` or `history`.
 
     Raises:
-        DatasetError: the data set is not the one that the model knows.
-        MoerecError: the run makes shards alone, so there is nothing to judge.
+        DatasetError: the data set is not the one that the model knows, or neither it nor its source is there.
+        MoerecError: the run has no model, so there is nothing to judge.
     """
+    origin, run, cache = Origin.of(directory), directory.absolute(), ArtifactCache(artifacts.absolute())
+    with origin.entered():
+        # As it was named, where nobody has moved: messages are about what was written.
+        return _judged(run if origin.folder else directory, part, cache, origin, console, overrides)
+
+
+def _judged(
+    directory: Path,
+    part: Literal["valid", "test"],
+    artifacts: ArtifactCache,
+    origin: Origin,
+    console: Console,
+    overrides: dict[str, Any],
+) -> dict[str, Any]:
     check_trains(directory)
+    model_of(directory)
     recipe = recipe_of(directory)
     if recipe.training.threads is not None:
         torch.set_num_threads(recipe.training.threads)  # another number of threads changes the last bits
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=overrides)})
-    prepared = prepare(recipe, ArtifactCache(artifacts), console)
+    prepared = _prepared(recipe, artifacts, origin, console)
     result: dict[str, Any] = {"name": recipe.name}
     if recipe.ranker is not None:
         _check_identity(directory, directory / FOLDER, ranker_identity(recipe_of(directory), prepared, None))
@@ -63,6 +81,25 @@ def evaluate_run(
         if recommender.second_stage is not None:
             result["two_stage"] = judge_saved(recommender, judge)
     return result
+
+
+def _prepared(recipe: Recipe, artifacts: ArtifactCache, origin: Origin, console: Console) -> Prepared:
+    """The run's data, of its source, or of the data set that was prepared for it when that is gone."""
+    try:
+        inputs = dataset_inputs(recipe)
+    except DatasetError as error:
+        if origin.dataset is None or not artifacts.exists("prepare", origin.dataset):
+            remedy = "give the command where the run began"  # of a run that recorded nothing
+            if origin.folder is not None:
+                remedy = f"the run began in {origin.folder}; bring its files back"
+            if origin.dataset is not None:
+                remedy += ", or name the --artifacts that hold its data set"
+            raise DatasetError(f"{error}; {remedy}") from None
+        console.print(
+            f"the source cannot be read ({error}); this is the data set prepared for the run", highlight=False
+        )
+        inputs = origin.dataset
+    return prepare(recipe, artifacts, console, inputs)
 
 
 def _check_identity(directory: Path, training: Path, identity: str) -> None:

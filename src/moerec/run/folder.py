@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from moerec.files import atomic_file, write_json
 from moerec.recipe import Recipe, load_recipe, plain_recipe
 
 RECIPE, METRICS, REPORT, MODEL = "recipe.yaml", "metrics.json", "report.html", "model"
+ORIGIN = "origin.json"
 LONGEST_SHOWN = 80
 LIBRARIES = ("torch", "numpy", "polars", "pydantic", "safetensors", "scipy", "transformers", "sentence-transformers")
 
@@ -35,10 +40,16 @@ def check_out(out: Path | None) -> None:
             raise MoerecError(f"{out}: this folder is not empty; continue it with --resume, or give another --out")
 
 
-def new_run(recipe: Recipe, runs: Path, out: Path | None) -> Path:
+def new_run(recipe: Recipe, runs: Path, out: Path | None, dataset: Mapping[str, Any] | None = None) -> Path:
     """Make the folder of a new run, `out` or `runs/<name>/<time>`, and write the resolved recipe into it.
 
     The latter becomes the latest run of its name.
+
+    Args:
+        recipe: what is done.
+        runs: folder of all runs.
+        out: folder of this run.
+        dataset: what decides the data set that was prepared for it, if one was.
 
     Raises:
         MoerecError: `out` is a file, or a folder that is not empty.
@@ -52,6 +63,7 @@ def new_run(recipe: Recipe, runs: Path, out: Path | None) -> Path:
     with atomic_file(directory / RECIPE) as temporary:
         temporary.write_text(yaml.safe_dump(plain_recipe(recipe), sort_keys=False, allow_unicode=True), "utf-8")
     write_json(directory / "environment.json", environment())
+    write_json(directory / ORIGIN, {"folder": str(Path.cwd()), "dataset": dataset})
     if out is None:
         link = latest_link(runs, recipe.name)
         temporary_link = link.with_name(f".latest.tmp-{os.getpid()}")
@@ -102,10 +114,61 @@ def recipe_of(directory: Path) -> Recipe:
     """
     path = directory / RECIPE
     if not path.is_file():
+        hint = no_run(directory)
         raise MoerecError(
-            f"{directory}: no run here (no {RECIPE}); give the folder of a run, for instance runs/<name>/latest"
+            f"{directory}: {hint or f'no run here (no {RECIPE}); give the folder of a run, such as runs/<name>/latest'}"
         )
     return load_recipe(path)
+
+
+def no_run(directory: Path) -> str | None:
+    """Why a folder that was named as a run is none, where that can be seen; None if it may be one."""
+    if not directory.exists():
+        return "no such folder"
+    if not directory.is_dir():
+        return "a file, not the folder of a run"
+    if (directory / RECIPE).is_file():
+        return None
+    for pattern in ("latest", "*/latest", "*"):
+        found = sorted(inner for inner in directory.glob(pattern) if (inner / RECIPE).is_file())
+        if found:
+            return f"it holds several runs; name one of them, such as {found[-1]}"
+    return None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run began, and what decided its data set."""
+
+    folder: Path | None
+    """The working directory, from which relative paths of its recipe start; None if it was not recorded."""
+    dataset: dict[str, Any] | None
+    """The plain data that decided the content of its data set; None if there was none, or it was not recorded."""
+
+    @classmethod
+    def of(cls, directory: Path) -> Origin:
+        """What a run recorded.
+
+        Raises:
+            MoerecError: the record is damaged.
+        """
+        path = directory / ORIGIN
+        if not path.is_file():
+            return cls(None, None)
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return cls(Path(found["folder"]), found["dataset"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise MoerecError(f"{path}: damaged ({error!r}); remove it, and call from where the run began") from None
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Work in the folder where the run began, if it is still there; it is the whole process that goes there."""
+        if self.folder is None or not self.folder.is_dir():
+            yield
+            return
+        with chdir(self.folder):
+            yield
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> str | None:

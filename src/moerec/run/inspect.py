@@ -7,11 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from moerec.errors import MoerecError
+from moerec.models.saved_files import CONFIG
 from moerec.ranking_model import FOLDER as RANKER
 from moerec.ranking_model import RankingModel
 from moerec.recommender import Recommender
 from moerec.report.expert_plot import write_expert_plot
-from moerec.run.folder import METRICS, MODEL, RECIPE, recipe_of
+from moerec.run.folder import METRICS, MODEL, RECIPE, no_run, recipe_of
+from moerec.run.requests import check_known, titled
+
+_SUMMARY: dict[str, tuple[str, ...] | None] = {
+    "name": None,
+    "dataset": ("name", "users", "items", "events"),
+    "model": None,
+    "retrieval": ("test", "baselines"),
+    "ranking": ("model", "test", "baselines"),
+    "two_stage": ("on", "why", "formula", "first_stage", "test"),
+    "examples": ("rows", "refused", "shards", "audit"),
+    "timing": None,
+}
+"""What of metrics.json tells the outcome of a run; None for all of a section."""
 
 
 def latest_run(runs: Path) -> Path:
@@ -37,6 +51,8 @@ def model_of(directory: Path) -> Path:
         raise MoerecError(
             f"{directory}: this run has no model yet; finish it with --resume, or name another one with --run"
         )
+    if not any((directory / name).exists() for name in (MODEL, CONFIG, RANKER)) and (hint := no_run(directory)):
+        raise MoerecError(f"{directory}: {hint}")
     return directory
 
 
@@ -62,9 +78,7 @@ def run_metrics(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         begun = (directory / RECIPE).is_file()
         hint = "it is not finished; continue it with --resume" if begun else "this is no run folder"
-        if (directory / "latest" / METRICS).is_file():
-            hint = f"it holds several runs; name one of them, such as {directory / 'latest'}"
-        raise MoerecError(f"{directory}: no {METRICS}: {hint}")
+        raise MoerecError(f"{directory}: {no_run(directory) or f'no {METRICS}: {hint}'}")
     try:
         metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -83,18 +97,19 @@ def inspect_user(directory: Path, user: str, k: int) -> dict[str, Any]:
     if not has_retriever(directory):
         return {"user_id": user, "profile": RankingModel.from_pretrained(directory).profile(user)}
     recommender = Recommender.from_pretrained(directory)
+    check_known(recommender, [user], "give an id of the source, or events of a new user to recommend --history")
     history = recommender.history(user)
     listed = recommender.recommend(users=[user], k=k)
     shown: dict[str, Any] = {"user_id": user, "events": len(history), "history": history.to_dicts()}
     if recommender.ranking is not None:
         shown["profile"] = recommender.ranking.profile(user)
-    return shown | {"recommended": with_titles(recommender, listed)}
+    return shown | {"recommended": titled(recommender, listed).to_dicts()}
 
 
 def has_retriever(directory: Path) -> bool:
     """Whether a run or model folder has lists to give; a recipe may have a ranker alone."""
     model = directory / MODEL if (directory / MODEL).is_dir() else directory
-    return (model / "config.json").is_file() or not (model / RANKER).is_dir()
+    return (model / CONFIG).is_file() or not (model / RANKER).is_dir()
 
 
 def inspect_item(recommender: Recommender, item: str, k: int) -> dict[str, Any]:
@@ -110,34 +125,22 @@ def inspect_item(recommender: Recommender, item: str, k: int) -> dict[str, Any]:
     return {
         "item": row,
         "experts": recommender.expert_weights([item])[0],
-        "similar": with_titles(recommender, similar.drop("asked")),
+        "similar": titled(recommender, similar.drop("asked")).to_dicts(),
     }
 
 
 def inspect_run(directory: Path) -> dict[str, Any]:
-    """What a run is and what came out: data, model, test metrics, best baseline, shards, timing."""
+    """What a run is and what came out: data, model, metrics of test and baselines, shards, timing.
+
+    It is a part of what `moerec run --json` prints: each value stands under the same keys.
+    """
     metrics = run_metrics(directory)
-    found: dict[str, Any] = {"run": str(directory), "name": metrics["name"]}
-    if "dataset" in metrics:  # a run of shards alone makes no data set
-        found["dataset"] = {key: metrics["dataset"][key] for key in ("name", "users", "items", "events")}
-    if "retrieval" in metrics:
-        retrieval = metrics["retrieval"]
-        baselines = retrieval.get("baselines", {})
-        best = max(baselines, key=lambda kind: baselines[kind].get("ndcg@10", 0.0)) if baselines else None
-        found |= {
-            "model": metrics["model"],
-            "test": retrieval["test"],
-            "best_baseline": None if best is None else {best: baselines[best]},
-        }
-    if "ranking" in metrics:
-        found["ranking"] = {key: metrics["ranking"][key] for key in ("model", "test", "baselines")}
-    if "two_stage" in metrics:
-        found["two_stage"] = {key: metrics["two_stage"][key] for key in ("on", "why", "formula", "first_stage", "test")}
-    if "examples" in metrics:
-        examples = metrics["examples"]
-        found["examples"] = {key: examples[key] for key in ("rows", "refused", "shards")}
-        found["examples"]["audit"] = {finding["name"]: finding["level"] for finding in examples["audit"]}
-    return found | {"timing": metrics["timing"]}
+    found: dict[str, Any] = {"run": str(directory)}
+    for section, keys in _SUMMARY.items():
+        if section in metrics:  # a run of shards alone makes no data set and has no model
+            values = metrics[section]
+            found[section] = values if keys is None else {key: values[key] for key in keys if key in values}
+    return found
 
 
 def named_once(folder: Path | None, run: Path | None) -> Path | None:
@@ -174,12 +177,3 @@ def inspect_experts(directory: Path) -> dict[str, Any]:
 def plot_experts(directory: Path, path: Path) -> None:
     """Write the heat maps of a run's experts as .svg or .html."""
     write_expert_plot(run_metrics(directory), path)
-
-
-def with_titles(recommender: Recommender, frame: Any) -> list[dict[str, Any]]:
-    """Rows of a frame with item_id, with the catalogue's title where it has one."""
-    if "title" in recommender.items.columns:
-        titles = recommender.items.select("item_id", "title")
-        frame = frame.join(titles, on="item_id", how="left", maintain_order="left")
-    rows: list[dict[str, Any]] = frame.to_dicts()
-    return rows

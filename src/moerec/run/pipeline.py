@@ -78,7 +78,7 @@ def _run(recipe: Recipe, options: RunOptions, console: Console, *, judged: bool)
     retrieval = None if recipe.retriever is None else Retrieval.of(recipe, prepared, judged=judged)
     ranking = None if recipe.ranker is None else Ranking.of(recipe, prepared, console, judged=judged)
     if directory is None:
-        directory = new_run(recipe, options.runs, options.out)
+        directory = new_run(recipe, options.runs, options.out, prepared.inputs)
     console.print(f"run {directory}", highlight=False)
     timing: dict[str, float] = dict(prepared.seconds)
     first = second = None

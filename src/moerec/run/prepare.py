@@ -70,8 +70,16 @@ class Prepared:
         return TrainHistories.of(self.dataset, SPLIT)
 
 
-def prepare(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> Prepared:
+def prepare(
+    recipe: Recipe, artifacts: ArtifactCache, console: Console, inputs: dict[str, Any] | None = None
+) -> Prepared:
     """Read, index and split the events, make the modalities and the item features; what exists is not made again.
+
+    Args:
+        recipe: what is prepared.
+        artifacts: folder of derived data.
+        console: where progress goes.
+        inputs: what `dataset_inputs` gave, if it is known; a data set that was prepared of them needs no source.
 
     Raises:
         ConfigError: the recipe has no model, so nothing would read the data set.
@@ -82,7 +90,8 @@ def prepare(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> Prepa
             "the recipe has no model to prepare a data set for; its rows are made by moerec run or moerec audit"
         )
     started = time.perf_counter()
-    dataset, inputs = _dataset(recipe, artifacts, console)
+    inputs = dataset_inputs(recipe) if inputs is None else inputs
+    dataset = _dataset(recipe, inputs, artifacts, console)
     prepared_s = time.perf_counter() - started
     started = time.perf_counter()
     stores: dict[str, ModalityStore] = {}
@@ -132,8 +141,7 @@ def _source(recipe: Recipe) -> Source:
     return source
 
 
-def _dataset(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> tuple[Dataset, dict[str, Any]]:
-    inputs = dataset_inputs(recipe)
+def _dataset(recipe: Recipe, inputs: dict[str, Any], artifacts: ArtifactCache, console: Console) -> Dataset:
     source = _source(recipe)
 
     def make(folder: Path) -> None:
@@ -156,7 +164,7 @@ def _dataset(recipe: Recipe, artifacts: ArtifactCache, console: Console) -> tupl
     )
     if counts.rejected:
         console.print(f"  {summarise_rejects(counts.rejected)}", highlight=False)
-    return dataset, inputs
+    return dataset
 
 
 def _modality(

@@ -106,7 +106,8 @@ class Trainer:
         sources = [self.objective.source(stage) for stage in self.stages]
         with self.log(state.log_bytes, state.total_updates) as log, BatchStream(sources, self.workers) as stream:
             if state.total_updates:
-                log.say(f"resuming at update {state.total_updates}, epoch {state.epoch + 1}")
+                left = "training is finished" if state.finished else f"epoch {state.epoch + 1}"
+                log.say(f"resuming at update {state.total_updates}, {left}")
             while not state.finished:
                 _StageRun(self, state, log, stream).run()
         load_model(self.checkpoints / "best", self.objective.model)
