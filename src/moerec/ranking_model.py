@@ -19,8 +19,7 @@ from moerec.batches.example_builder import ExampleBuilder
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.frames import ids_as_series, milliseconds, require_columns, to_polars
 from moerec.dataset.ids import IdIndex
-from moerec.dataset.schema import FIRST_ITEM, UNKNOWN
-from moerec.dataset.sources.columns import LATEST_TIMESTAMP
+from moerec.dataset.schema import FIRST_ITEM, LATEST_TIMESTAMP, UNKNOWN
 from moerec.devices import choose_device
 from moerec.errors import CheckpointError, MoerecError
 from moerec.features.feature import Event

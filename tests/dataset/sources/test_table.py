@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
+from moerec.dataset.audit import audit
+from moerec.dataset.dataset import Dataset
 from moerec.dataset.sources.table import TableConfig
+from moerec.dataset.splits import SplitConfig
 from moerec.errors import DatasetError
 
 FRAME = pl.DataFrame({"who": [3, 1, 3], "what": ["b", "a", "a"], "at": [30, 10, 20], "like": [1.0, 0.0, None]})
@@ -96,6 +99,21 @@ def test_a_wrong_unit_is_told(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("user_id,item_id,timestamp\n1,2,1589718600000\n")
     with pytest.raises(DatasetError, match=r"t.csv: every row \(1\) was refused; .*is the timestamp unit right"):
         TableConfig(events=str(tmp_path / "t.csv")).read()
+
+
+def test_a_unit_that_makes_seconds_milliseconds_is_told_by_its_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"{number % 3},{number},1600000000" for number in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    raw = TableConfig(events=str(tmp_path / "t.csv"), timestamp_unit="ms").read()
+    with caplog.at_level("WARNING", logger="moerec"):
+        dataset = Dataset.from_raw(raw, "t")
+    assert "if they are seconds, set `dataset.timestamp_unit: s`" in caplog.text
+    dataset.add_split("main", SplitConfig())
+    (told,) = [finding for finding in audit(dataset, "main").findings if finding.name == "time"]
+    assert told.sentence.endswith("the times are probably seconds, set `dataset.timestamp_unit: s`.")
+    assert "multiply" not in caplog.text + told.sentence
 
 
 def test_items_and_users_become_features(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from moerec.dataset.schema import REJECT_COLUMNS, empty_rejects
+from moerec.dataset.schema import LATEST_TIMESTAMP, REJECT_COLUMNS, empty_rejects
 from moerec.errors import DatasetError
 
 LINE = "__line__"
@@ -22,8 +22,6 @@ PROBLEM = "__problem__"
 
 LONGEST_RAW_ROW = 2000
 LISTED_COLUMNS = 20
-LATEST_TIMESTAMP = 4_102_444_800_000
-"""2100-01-01 in milliseconds; what lies after is a wrong unit or a broken value."""
 
 LARGEST_EXACT = 9e18
 """A little less than the largest int64."""
