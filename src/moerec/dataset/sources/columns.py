@@ -67,6 +67,17 @@ class Table:
     rejects: pl.DataFrame = field(default_factory=empty_rejects)
 
 
+class NoGoodRowError(DatasetError):
+    """Every row of a file was refused."""
+
+    def __init__(self, message: str, reason: str, row: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """Why the first row was refused."""
+        self.row = row
+        """That row as text, as in the rejects."""
+
+
 def convert(cells: pl.DataFrame, columns: Sequence[Column], source: str, unique: str | None = None) -> Table:
     """Make typed columns, and rejects of the rows that do not fit.
 
@@ -100,16 +111,16 @@ def require_rows(table: Table, file: str) -> Table:
     """Return the table, or say why nothing of the file can be used.
 
     Raises:
-        DatasetError: the file is empty, or every row was refused.
+        DatasetError: the file is empty.
+        NoGoodRowError: every row was refused.
     """
     if table.frame.height:
         return table
     if not table.rejects.height:
         raise DatasetError(f"{file}: the file has no rows")
     first = table.rejects.row(0, named=True)
-    raise DatasetError(
-        f"{file}: every row ({table.rejects.height:,}) was refused; the first, line {first['line']}: {first['reason']}"
-    )
+    refused = f"every row ({table.rejects.height:,}) was refused; the first, line {first['line']}: {first['reason']}"
+    raise NoGoodRowError(f"{file}: {refused}", first["reason"], first["row"])
 
 
 def require_column(file: str, names: Sequence[str], wanted: str, key: str, hint: str = "") -> str:
