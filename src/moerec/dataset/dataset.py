@@ -21,7 +21,7 @@ from moerec.dataset.folder import DatasetFolder
 from moerec.dataset.frames import ids_as_series, seconds_remedy
 from moerec.dataset.ids import IdIndex
 from moerec.dataset.info import CandidateEntry, DatasetInfo, SplitEntry, Verify
-from moerec.dataset.rejects import REJECTS_FILE
+from moerec.dataset.rejects import REJECTS_FILE, first_reject
 from moerec.dataset.schema import FIRST_ITEM, UNKNOWN, Part, RawTables
 from moerec.dataset.splits import SplitConfig, assign_parts
 from moerec.dataset.tables import Tables, build_tables
@@ -248,7 +248,11 @@ class Dataset:
                 )
             return self.split(name)
         items = self.event_items if config.withheld_items else None
-        parts = assign_parts(config, self.user_offsets, self.timestamps, items)
+        try:
+            parts = assign_parts(config, self.user_offsets, self.timestamps, items)
+        except DatasetError as error:
+            # Rows that were refused may be why too few are left; nobody has been told of them yet.
+            raise DatasetError(f"{error}{first_reject(self.info.counts.rejected, self.rejects)}") from None
         counts = np.bincount(parts, minlength=len(Part))
         entry = SplitEntry(
             config=config, rule=config.describe(), events={part.name.lower(): int(counts[part]) for part in Part}

@@ -363,6 +363,21 @@ def test_a_wrong_separator_is_told_by_its_key(
             TableConfig.model_validate({"events": str(tmp_path / name), "header": False, **changes}).read()
 
 
+@pytest.mark.parametrize(
+    ("first", "reason"), [('"u,i,1', "line 2: a quote is not closed"), ("u,i,1,\0", "line 2: expected 3 fields")]
+)
+def test_a_split_that_is_refused_tells_of_refused_rows(tmp_path: Path, first: str, reason: str) -> None:
+    (tmp_path / "t.csv").write_text(f"user_id,item_id,timestamp\n{first}\n1,2,3\n1,4,5\n,,\n")
+    dataset = Dataset.from_raw(TableConfig(events=str(tmp_path / "t.csv")).read(), "t")
+    with pytest.raises(
+        DatasetError, match=rf"no user has 3 events; .*; 2 rows were refused before, .*: t.csv, {reason}"
+    ):
+        dataset.add_split("main", SplitConfig())
+    good = Dataset.from_frames(pl.DataFrame({"user_id": [1], "item_id": [2]}))
+    with pytest.raises(DatasetError, match=r"use global_date or ratio$"):
+        good.add_split("main", SplitConfig())
+
+
 def test_one_column_of_another_name_is_no_matter_of_separators(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("my user_ids\n1\n")
     with pytest.raises(DatasetError, match="no column 'user_id'") as caught:
