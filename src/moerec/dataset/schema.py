@@ -30,6 +30,8 @@ class Part(IntEnum):
 
 
 EVENT_COLUMNS = {"user": pl.Int32, "item": pl.Int32, "position": pl.Int32, "timestamp": pl.Int64}
+INDEX_COLUMNS = ("user", "item", "first_event")
+"""Columns of users and items that only number rows: nothing to learn from, and other numbers after the next event."""
 REJECT_COLUMNS = {"source": pl.String, "line": pl.Int64, "reason": pl.String, "row": pl.String}
 
 
