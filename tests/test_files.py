@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from moerec.files import atomic_directory, atomic_file, fingerprint, sha256_of_file, write_json
 
@@ -89,12 +91,16 @@ def test_written_files_obey_the_umask(tmp_path: Path) -> None:
     try:
         with atomic_file(tmp_path / "file") as temporary:
             temporary.write_text("x")
-        with atomic_directory(tmp_path / "folder"):
-            pass
+        with atomic_directory(tmp_path / "folder") as temporary:
+            (temporary / "inner").mkdir(mode=0o700)
+            save_file({"x": torch.zeros(1)}, temporary / "inner" / "private")
+            (temporary / "link").symlink_to("nowhere")
     finally:
         os.umask(former)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
-    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+    for folder in ("folder", "folder/inner"):
+        assert (tmp_path / folder).stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "folder" / "inner" / "private").stat().st_mode & 0o777 == 0o640
 
 
 def test_checksum_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -34,14 +34,19 @@ def atomic_file(target: Path) -> Iterator[Path]:
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Give a new folder beside `target`; it takes the target's place only if the block ends without an error.
 
-    An existing target is replaced as a whole.
+    An existing target is replaced as a whole, so look first what is there where a user named the place. No file in
+    it is more private than the umask says.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        for path in temporary.rglob("*"):
+        # mkdtemp makes a private folder, and some writers private files, such as that of safetensors.
+        allowed = ~_umask()
+        for path in (temporary, *temporary.rglob("*")):
+            if path.is_symlink():
+                continue
+            path.chmod((0o777 if path.is_dir() else 0o666) & allowed)
             if path.is_file():
                 _flush_to_disk(path)
         if target.exists():

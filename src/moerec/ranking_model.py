@@ -19,17 +19,17 @@ from moerec.batches.example_builder import ExampleBuilder
 from moerec.dataset.dataset import Dataset
 from moerec.dataset.frames import ids_as_series, milliseconds, require_columns, to_polars
 from moerec.dataset.ids import IdIndex
-from moerec.dataset.schema import FIRST_ITEM, UNKNOWN
-from moerec.dataset.sources.columns import LATEST_TIMESTAMP
+from moerec.dataset.schema import FIRST_ITEM, LATEST_TIMESTAMP, UNKNOWN
 from moerec.devices import choose_device
 from moerec.errors import CheckpointError, MoerecError
 from moerec.features.feature import Event
 from moerec.features.user_state import UserState
 from moerec.files import atomic_directory, write_json
 from moerec.models.predict import predict_rows
-from moerec.models.rankers.saved import load_ranker, save_ranker
+from moerec.models.rankers.saved import ROLE, load_ranker, save_ranker
 from moerec.models.roles import Ranker
 from moerec.models.saved_files import read_table
+from moerec.models.saved_place import require_place
 from moerec.tasks import prediction_columns
 
 FOLDER = "ranker"
@@ -90,10 +90,13 @@ class RankingModel:
         """Write a model folder with the ranker alone; the folder appears at once and whole.
 
         Args:
-            directory: the model folder; an existing one is replaced.
+            directory: the model folder: a new one, an empty one, or that of a ranker alone, which is replaced.
             card: text of the model card, README.md.
+
+        Raises:
+            CheckpointError: something else stands there, such as a model that has a retriever too.
         """
-        with atomic_directory(Path(directory)) as temporary:
+        with atomic_directory(require_place(directory, ROLE, (FOLDER,), inner=FOLDER)) as temporary:
             (temporary / FOLDER).mkdir()
             self.write(temporary / FOLDER)
             if card:

@@ -33,8 +33,9 @@ from moerec.files import atomic_directory, write_json
 from moerec.models.new_items import with_new_items
 from moerec.models.packed import encode_packed
 from moerec.models.roles import Retriever, missing_times
-from moerec.models.saved import load_retriever, save_retriever
-from moerec.models.saved_files import CONFIG, read_json, read_table
+from moerec.models.saved import ITEM_FEATURES, ROLE, load_retriever, save_retriever
+from moerec.models.saved_files import CONFIG, WEIGHTS, read_json, read_table
+from moerec.models.saved_place import require_place
 from moerec.new_items import ItemModality, encode_new_items, read_new_items
 from moerec.ranking_model import FOLDER as RANKER
 from moerec.ranking_model import RankingModel
@@ -51,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 ITEMS, HISTORIES, FEATURE_STATE = "items.parquet", "histories.parquet", "feature_state.json"
 SPLIT, SECOND_STAGE, MODALITIES = "split.json", "second_stage.json", "modalities.json"
+FILES = (CONFIG, WEIGHTS, ITEM_FEATURES, ITEMS, HISTORIES, FEATURE_STATE, SPLIT, SECOND_STAGE, MODALITIES)
+"""All that a saved recommender may have next to its card and its ranker."""
 RECOMMENDATION_COLUMNS = {"user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int32}
 
 
@@ -184,11 +187,15 @@ class Recommender:
         """Write everything that `from_pretrained` needs; the folder appears at once and whole.
 
         Args:
-            directory: the model folder; an existing one is replaced.
+            directory: the model folder: a new one, an empty one, or that of a saved recommender, which is replaced.
             card: text of the model card, README.md.
             histories: write the users' histories too; without them only `histories=[...]` can be asked.
+
+        Raises:
+            CheckpointError: something else stands there, or a ranker, and this recommender has none.
         """
-        with atomic_directory(Path(directory)) as temporary:
+        files = FILES if self.ranking is None else (*FILES, RANKER)
+        with atomic_directory(require_place(directory, ROLE, files)) as temporary:
             save_retriever(temporary, self.model)
             self.items.write_parquet(temporary / ITEMS)
             if histories:

@@ -191,6 +191,20 @@ def test_mistakes_are_one_line(spec, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("side", "column"), [("item", "item"), ("user", "user"), ("user", "first_event")])
+def test_numbers_of_rows_are_no_features(side, column):
+    table = pl.DataFrame({column: [2, 3], f"{side}_id": ["a", "b"], "brand": ["x", "y"]})
+    for name in (column, "nothing"):
+        spec = FeatureSpec(name=name, kind="categorical", side=side)
+        with pytest.raises(ConfigError, match=f"there is no column '{name}'") as error:
+            fit_columns([spec], table, np.ones(2, np.bool_))
+        assert f" {column}," not in str(error.value)
+    assert str(error.value).endswith(f"the columns are: {side}_id, brand")
+    spec = FeatureSpec(name="number", column=column, kind="dense", side=side)
+    with pytest.raises(ConfigError, match=rf"features\.number: there is no column '{column}'"):
+        fit_columns([spec], table, np.ones(2, np.bool_))
+
+
 def test_a_state_of_other_features_is_refused():
     table = pl.DataFrame({"brand": ["a"], "price": [1.0]})
     state = fit_columns([FeatureSpec(name="brand", kind="categorical")], table, np.ones(1, np.bool_))

@@ -99,6 +99,12 @@ def test_standardise_and_log_by_hand():
     assert transformed(fitted("standardise", [0.0, 1e-3]), [1e9]).tolist() == [1e4]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_spread_too_small_for_a_float_makes_no_nan(kind):
+    values = [0.0, 5e-324]
+    assert np.isfinite(transformed(fitted(kind, values), values)).all()
+
+
 def test_a_negative_value_has_no_logarithm():
     with pytest.raises(ConfigError, match=r"features\.x: -1 has no logarithm; use transform standardise or quantile"):
         fitted("log", [3.0, -1.0])

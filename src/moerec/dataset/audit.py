@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from moerec.dataset.dataset import Dataset
-from moerec.dataset.frames import day_text
+from moerec.dataset.frames import day_text, seconds_remedy
 from moerec.dataset.rejects import summarise_rejects
 from moerec.dataset.schema import FIRST_ITEM, Part
 from moerec.dataset.validation import modality_files, modality_presence
@@ -166,7 +166,8 @@ def _time_span(dataset: Dataset) -> Finding:
     first, last = int(times.min()), int(times.max())
     values = {"first": first, "last": last, "first_day": day_text(first), "last_day": day_text(last)}
     if last < _MILLISECONDS_1980:
-        sentence = f"The last event is of {day_text(last)}: the times are probably seconds, multiply them by 1000."
+        remedy = seconds_remedy(dataset.info.source)
+        sentence = f"The last event is of {day_text(last)}: the times are probably seconds, {remedy}."
         return Finding("time", "warning", sentence, values)
     return Finding("time", "ok", f"The events lie between {day_text(first)} and {day_text(last)} (UTC).", values)
 

@@ -16,11 +16,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from moerec.dataset.candidates import CandidateConfig, count_short_lists, draw_candidates
+from moerec.dataset.column_names import ColumnNames
 from moerec.dataset.folder import DatasetFolder
-from moerec.dataset.frames import ids_as_series
+from moerec.dataset.frames import ids_as_series, seconds_remedy
 from moerec.dataset.ids import IdIndex
 from moerec.dataset.info import CandidateEntry, DatasetInfo, SplitEntry, Verify
-from moerec.dataset.rejects import REJECTS_FILE
+from moerec.dataset.rejects import REJECTS_FILE, first_reject
 from moerec.dataset.schema import FIRST_ITEM, UNKNOWN, Part, RawTables
 from moerec.dataset.splits import SplitConfig, assign_parts
 from moerec.dataset.tables import Tables, build_tables
@@ -49,6 +50,9 @@ class Dataset:
         users: Any = None,
         items: Any = None,
         *,
+        user: str = "user_id",
+        item: str = "item_id",
+        timestamp: str | None = "timestamp",
         name: str = "dataset",
         labels: Sequence[str] = (),
         texts: Sequence[str] = (),
@@ -66,6 +70,10 @@ class Dataset:
                 Integer timestamps are milliseconds since 1970; datetimes without a zone are UTC.
             users: `user_id` and feature columns.
             items: `item_id`, `title`, texts, `category`, `price`, `image`, feature columns: the whole catalogue.
+            user: column of the users' ids, in `events` and in `users` (there `user_id` too).
+            item: column of the items' ids, in `events` and in `items` (there `item_id` too).
+            timestamp: column of the times; None if there are none, then the order of the rows is that of the events.
+                A log without a column `timestamp` has no times either; a warning tells which column may hold them.
             name: name of the data set.
             labels: columns of the events to keep; by default every other numeric or boolean column.
             texts: columns of the events to keep that a user wrote with the event, as strings; they are no labels, and
@@ -73,14 +81,15 @@ class Dataset:
             source: plain data about the origin; `licence` in it becomes the licence note.
             rejects: rows that were refused before, with the columns of `REJECT_COLUMNS`.
 
-        Rows without an id or (where others have one) without a time, later rows with the same user, item and time,
-        and later rows with the same id in `users` or `items` go to the rejects.
+        Rows without an id or (where others have one) without a time, times before 1970 or after 2100, later rows with
+        the same user, item and time, and later rows with the same id in `users` or `items` go to the rejects.
 
         Raises:
             DatasetError: a missing or misused column, or no usable event at all.
         """
-        tables = build_tables(events, users, items, labels, rejects, texts)
         origin = dict(source or {})
+        names = ColumnNames(user, item, timestamp)
+        tables = build_tables(events, users, items, labels, rejects, texts, names, seconds_remedy(origin))
         licence = origin.get("licence")
         info = DatasetInfo(
             name=name,
@@ -239,7 +248,11 @@ class Dataset:
                 )
             return self.split(name)
         items = self.event_items if config.withheld_items else None
-        parts = assign_parts(config, self.user_offsets, self.timestamps, items)
+        try:
+            parts = assign_parts(config, self.user_offsets, self.timestamps, items)
+        except DatasetError as error:
+            # Rows that were refused may be why too few are left; nobody has been told of them yet.
+            raise DatasetError(f"{error}{first_reject(self.info.counts.rejected, self.rejects)}") from None
         counts = np.bincount(parts, minlength=len(Part))
         entry = SplitEntry(
             config=config, rule=config.describe(), events={part.name.lower(): int(counts[part]) for part in Part}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,6 +19,8 @@ SECONDS_LOOK_LIKE = 300_000_000
 """Ten years of seconds: smaller numbers are rather places in an order than times."""
 EARLY = 315_532_800_000
 """The year 1980 in milliseconds."""
+MULTIPLY = "multiply them by 1000"
+"""What to do about seconds that were given as milliseconds by the caller."""
 _WHOLE_NUMBER = r"^-?\d+$"
 
 
@@ -141,11 +143,11 @@ def sort_ids(ids: pl.Series) -> pl.Series:
     return pl.concat([below, above])["id"]
 
 
-def milliseconds(values: pl.Series, where: str) -> pl.Series:
+def milliseconds(values: pl.Series, where: str, seconds_remedy: str = MULTIPLY) -> pl.Series:
     """Timestamps as int64 milliseconds since 1970 (UTC).
 
     Integers, and floats without a fraction, are taken as milliseconds; datetimes without a zone as UTC; NaN,
-    infinite and too large values become null.
+    infinite and too large values become null. A warning ends with `seconds_remedy` where they seem to be seconds.
 
     Raises:
         DatasetError: text, fractions, or another type.
@@ -156,9 +158,10 @@ def milliseconds(values: pl.Series, where: str) -> pl.Series:
         latest = times.max()
         if isinstance(latest, int) and SECONDS_LOOK_LIKE < latest < EARLY:
             logger.warning(
-                "%s: read as milliseconds they end on %s; if they are seconds, multiply them by 1000",
+                "%s: read as milliseconds they end on %s; if they are seconds, %s",
                 where,
                 day_text(latest),
+                seconds_remedy,
             )
         return times
     if dtype.is_float():
@@ -168,6 +171,13 @@ def milliseconds(values: pl.Series, where: str) -> pl.Series:
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
         return values.dt.epoch("ms")
     raise DatasetError(f"{where}: type {dtype} is no time; give integers in milliseconds, or datetimes")
+
+
+def seconds_remedy(source: Mapping[str, Any]) -> str:
+    """What to do where the times of a data set of this origin seem to be seconds."""
+    if source.get("source") in ("table", "atomic"):
+        return "set `dataset.timestamp_unit: s`"
+    return MULTIPLY
 
 
 def day_text(timestamp: int) -> str:

@@ -68,6 +68,17 @@ def summarise_rejects(counts: Mapping[str, int]) -> str:
     return f"{total:,} {'row' if total == 1 else 'rows'} refused: {reasons}; see {REJECTS_FILE}"
 
 
+def first_reject(counts: Mapping[str, int], rejects: pl.DataFrame) -> str:
+    """How many rows were refused and why the first was, to be added to an error; nothing where none was."""
+    total = sum(counts.values())
+    if total == 0:
+        return ""
+    first = rejects.row(0, named=True)
+    rows = "1 row was" if total == 1 else f"{total:,} rows were"
+    reason = " ".join(str(first["reason"]).split())
+    return f"; {rows} refused before, the first: {first['source']}, line {first['line']}: {reason}"
+
+
 def _json_rows(frame: pl.DataFrame) -> pl.Series:
     """Each row as a JSON object; what JSON does not know becomes text."""
     plain = frame.select(_plain(frame[name], dtype) for name, dtype in frame.schema.items())

@@ -16,6 +16,8 @@ UNKNOWN = 1
 """Item index of an item that is not in the catalogue."""
 FIRST_ITEM = 2
 """Index of the first item of the catalogue; item i of `items.parquet` has index i + FIRST_ITEM."""
+LATEST_TIMESTAMP = 4_102_444_800_000
+"""2100-01-01 in milliseconds; what lies after is a wrong unit or a broken value."""
 
 
 class Part(IntEnum):
@@ -28,6 +30,8 @@ class Part(IntEnum):
 
 
 EVENT_COLUMNS = {"user": pl.Int32, "item": pl.Int32, "position": pl.Int32, "timestamp": pl.Int64}
+INDEX_COLUMNS = ("user", "item", "first_event")
+"""Columns of users and items that only number rows: nothing to learn from, and other numbers after the next event."""
 REJECT_COLUMNS = {"source": pl.String, "line": pl.Int64, "reason": pl.String, "row": pl.String}
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from moerec.dataset.column_names import USUAL_NAMES, ColumnNames
 from moerec.dataset.frames import (
+    MULTIPLY,
     clean_columns,
     id_strings,
     milliseconds,
@@ -19,7 +21,7 @@ from moerec.dataset.frames import (
 )
 from moerec.dataset.info import Counts
 from moerec.dataset.rejects import count_rejects, merge_rejects, reject_rows, summarise_rejects
-from moerec.dataset.schema import EVENT_COLUMNS, FIRST_ITEM
+from moerec.dataset.schema import EVENT_COLUMNS, FIRST_ITEM, LATEST_TIMESTAMP
 from moerec.errors import DatasetError
 
 
@@ -45,19 +47,22 @@ def build_tables(
     labels: Sequence[str] = (),
     rejects: Any = None,
     texts: Sequence[str] = (),
+    names: ColumnNames = USUAL_NAMES,
+    seconds_remedy: str = MULTIPLY,
 ) -> Tables:
     """Number users and items, sort the events, and put aside the rows that cannot be used.
 
-    See `Dataset.from_frames` for the rules.
+    See `Dataset.from_frames` for the rules; `seconds_remedy` is what to do where times seem to be seconds.
     """
-    raw_events = to_polars(events, "events", ("user_id", "item_id"))
-    require_columns(raw_events, ("user_id", "item_id"), "events")
+    given_events = to_polars(events, "events", names.ids)
+    raw_events = names.named_events(given_events)
+    names.warn_of_times(raw_events, (*labels, *texts))
     chosen = _label_columns(raw_events, tuple(labels))
     written = _text_columns(raw_events, tuple(texts), chosen)
     raw_events = raw_events.with_columns(pl.col(name).cast(pl.String) for name in written)  # all null has no type
-    keys, timestamps, reasons = _read_events(raw_events)
-    user_rows, user_rejects = _read_entities(users, "user", ("user", "first_event"))
-    item_rows, item_rejects = _read_entities(items, "item", ("item",))
+    keys, timestamps, reasons = _read_events(raw_events, seconds_remedy)
+    user_rows, user_rejects = _read_entities(users, "user", names, ("user", "first_event"))
+    item_rows, item_rejects = _read_entities(items, "item", names, ("item",))
 
     used = keys.filter(reasons.is_null())
     user_ids = sort_ids(used["user_id"].unique())
@@ -69,7 +74,7 @@ def build_tables(
         ordered = ordered.filter(~pl.col("row").is_in(repeated.implode()))
     refused = merge_rejects(
         None if rejects is None else to_polars(rejects, "rejects"),
-        reject_rows(raw_events, reasons, "events"),
+        reject_rows(given_events, reasons, "events"),
         user_rejects,
         item_rejects,
     )
@@ -136,10 +141,10 @@ def _text_columns(events: pl.DataFrame, texts: tuple[str, ...], labels: tuple[st
     return texts
 
 
-def _read_events(raw: pl.DataFrame) -> tuple[pl.DataFrame, bool, pl.Series]:
+def _read_events(raw: pl.DataFrame, seconds_remedy: str) -> tuple[pl.DataFrame, bool, pl.Series]:
     """Ids and times of all rows, whether there are times, and why a row is refused (null if it is not)."""
     has_times = "timestamp" in raw.columns
-    times = milliseconds(raw["timestamp"], "events.timestamp") if has_times else None
+    times = milliseconds(raw["timestamp"], "events.timestamp", seconds_remedy) if has_times else None
     # A column of nothing but nulls says that the source has no times.
     timestamps = times is not None and times.null_count() < len(times)
     keys = pl.DataFrame(
@@ -157,18 +162,24 @@ def _read_events(raw: pl.DataFrame) -> tuple[pl.DataFrame, bool, pl.Series]:
         .then(pl.lit("no item id"))
         .when(pl.col("timestamp").is_null() & timestamps)
         .then(pl.lit("no timestamp"))
+        .when(pl.col("timestamp") < 0)
+        .then(pl.lit("timestamp is impossible: before 1970"))
+        .when(pl.col("timestamp") > LATEST_TIMESTAMP)
+        .then(pl.lit("timestamp is impossible: after 2100; is it in milliseconds?"))
         .otherwise(None)
     )
     return keys, timestamps, keys.select(reason.cast(pl.String).alias("reason")).to_series()
 
 
-def _read_entities(frame: Any, what: str, reserved: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _read_entities(
+    frame: Any, what: str, names: ColumnNames, reserved: tuple[str, ...]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The users or items table with string ids, one row for each id, and the rows refused."""
     key, table = f"{what}_id", f"{what}s"
     if frame is None:
         return pl.DataFrame(schema={key: pl.String}), merge_rejects()
-    raw = to_polars(frame, table, (key,))
-    require_columns(raw, (key,), table)
+    given = to_polars(frame, table, (key, names.user if what == "user" else names.item))
+    raw = names.named_entities(given, what)
     for name in reserved:
         if name in raw.columns:
             raise DatasetError(f"{table}: a column cannot be called '{name}', the data set has one; rename it")
@@ -182,7 +193,7 @@ def _read_entities(frame: Any, what: str, reserved: tuple[str, ...]) -> tuple[pl
     )
     reason = pl.select(reasons.cast(pl.String).alias("reason")).to_series()
     rows = clean_columns(raw.with_columns(ids.alias(key)), table).filter(reason.is_null())
-    return rows, reject_rows(raw, reason, table)
+    return rows, reject_rows(given, reason, table)
 
 
 def _order_events(keys: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series, timestamps: bool) -> pl.DataFrame:

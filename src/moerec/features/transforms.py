@@ -66,8 +66,9 @@ def fit_transform(spec: FeatureSpec, values: NDArray[np.float64]) -> DenseTransf
     scaled = numbers / scale
     mean = math.fsum(scaled) / len(scaled)
     deviation = math.sqrt(math.fsum((scaled - mean) ** 2) / len(scaled))
-    spread = deviation * scale if deviation > _LEAST_SPREAD else 1.0
-    return DenseTransform(kind=spec.transform, mean=mean * scale, deviation=spread)
+    spread = deviation * scale if deviation > _LEAST_SPREAD else 0.0
+    # Of values next to the smallest float the spread itself is 0.
+    return DenseTransform(kind=spec.transform, mean=mean * scale, deviation=spread or 1.0)
 
 
 def apply_transform(

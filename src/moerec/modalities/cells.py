@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import polars as pl
 
+from moerec.dataset.schema import INDEX_COLUMNS
 from moerec.errors import ConfigError
 
 
-def require_columns(table: pl.DataFrame, names: Iterable[str], where: str) -> None:
+def require_columns(
+    table: pl.DataFrame, names: Iterable[str], where: str, hidden: Collection[str] = INDEX_COLUMNS
+) -> None:
     """Refuse a column that the table does not have.
 
     Args:
         table: items or users.
         names: the columns that are about to be read.
         where: key path or subject for the message, for instance `modalities.text`.
+        hidden: columns that are not to be read, so they count as absent.
 
     Raises:
         ConfigError: one line with the missing column and its near matches.
     """
+    columns = [name for name in table.columns if name not in hidden]
     for name in names:
-        if name not in table.columns:
-            near = difflib.get_close_matches(name, table.columns, n=3)
+        if name not in columns:
+            near = difflib.get_close_matches(name, columns, n=3)
             hint = (
                 f"did you mean {' or '.join(repr(match) for match in near)}?"
                 if near
-                else f"the columns are: {', '.join(table.columns)}"
+                else f"the columns are: {', '.join(columns)}"
             )
             raise ConfigError(f"{where}: there is no column '{name}'; {hint}")
 

@@ -142,6 +142,6 @@ def _ids_from_table(path: Path, column: str) -> list[str]:
     else:
         raise ConfigError(f"{path}: item ids are read from .json, .parquet, .csv and .tsv files")
     if table.width != 1:
-        require_columns(table, [column], str(path))
+        require_columns(table, [column], str(path), hidden=())
     ids = table.to_series(0) if table.width == 1 else table[column]
     return single_values(ids, str(path)).fill_null("").to_list()

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
+from moerec.dataset.audit import audit
+from moerec.dataset.dataset import Dataset
 from moerec.dataset.sources.table import TableConfig
+from moerec.dataset.splits import SplitConfig
 from moerec.errors import DatasetError
 
 FRAME = pl.DataFrame({"who": [3, 1, 3], "what": ["b", "a", "a"], "at": [30, 10, 20], "like": [1.0, 0.0, None]})
@@ -98,6 +101,21 @@ def test_a_wrong_unit_is_told(tmp_path: Path) -> None:
         TableConfig(events=str(tmp_path / "t.csv")).read()
 
 
+def test_a_unit_that_makes_seconds_milliseconds_is_told_by_its_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"{number % 3},{number},1600000000" for number in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    raw = TableConfig(events=str(tmp_path / "t.csv"), timestamp_unit="ms").read()
+    with caplog.at_level("WARNING", logger="moerec"):
+        dataset = Dataset.from_raw(raw, "t")
+    assert "if they are seconds, set `dataset.timestamp_unit: s`" in caplog.text
+    dataset.add_split("main", SplitConfig())
+    (told,) = [finding for finding in audit(dataset, "main").findings if finding.name == "time"]
+    assert told.sentence.endswith("the times are probably seconds, set `dataset.timestamp_unit: s`.")
+    assert "multiply" not in caplog.text + told.sentence
+
+
 def test_items_and_users_become_features(tmp_path: Path) -> None:
     options = write(tmp_path, "csv")
     (tmp_path / "items.csv").write_text(
@@ -165,6 +183,17 @@ def test_bad_rows_are_refused_with_their_place(tmp_path: Path) -> None:
         ({"items": "itms"}, r"key `items`"),
         ({"events": "."}, "is a folder"),
         ({"rename": {"nam": "title"}}, "no column 'nam'"),
+        ({"rename": {"likes": "love"}}, r"no column 'likes' \(key `rename`\); did you mean 'like'"),
+        (
+            {"labels": (), "rename": {"like": "love"}},
+            r"'like' \(key `rename`\) is no label, nor of items or users; name",
+        ),
+        (
+            {"rename": {"at": "time"}},
+            r"'at' \(key `rename`\) is no label.*ids and times in `user`, `item` and `timestamp`",
+        ),
+        ({"rename": {"like": "user"}}, r"a label cannot be called 'user'; set `rename: \{like: \.\.\.\}`"),
+        ({"events": ["events.csv", "evnts.csv"]}, r"evnts.csv \(key `events`\): there is no such file"),
         ({"items": "events.csv", "labels": (), "rename": {"at": "like"}}, "two columns would be called 'like'"),
     ],
 )
@@ -201,6 +230,8 @@ def test_a_parquet_file_without_rows_is_an_error(tmp_path: Path) -> None:
         ({"separator": ""}, "at least one"),
         ({"quote": "''"}, "one character"),
         ({"labels": ("user_id",), "user": "u"}, "a label cannot be called"),
+        ({"events": []}, "events names no file"),
+        ({"events": ["a.csv", "b.csv", "./a.csv"]}, "events names 'a.csv' twice"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, Any], words: str) -> None:
@@ -233,3 +264,152 @@ def test_a_table_of_people_has_one_item_and_no_label_among_its_columns(tmp_path:
         TableConfig(events=people, items=people, **settings)
     with pytest.raises(DatasetError, match="set `item: null` if the rows are about no items"):
         TableConfig(events=people, **(settings | {"item": "item_id"})).read()
+
+
+def test_labels_get_new_names_and_may_have_any_column_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("user_id,item_id,timestamp,stars,user,position\n1,2,3,5,0,7\n")
+    rename = {"stars": "rating", "user": "is_user", "position": "place"}
+    config = TableConfig(events=str(tmp_path / "t.csv"), labels=("position", "stars", "user"), rename=rename)
+    raw = config.read()
+    assert raw.labels == ("place", "rating", "is_user")
+    assert raw.events.select(raw.labels).rows() == [(7.0, 5.0, 0.0)]
+    assert Dataset.from_raw(raw, "t").info.labels == raw.labels
+    for rename, words in (
+        (
+            {"position": "place"},
+            r"t.csv \(key `labels`\): a label cannot be called 'user'; set `rename: \{user: \.\.\.\}`",
+        ),
+        ({"stars": "x", "user": "x", "position": "y"}, "two labels would be called 'x'; change `rename`"),
+    ):
+        with pytest.raises(DatasetError, match=words):
+            config.model_copy(update={"rename": rename}).read()
+
+
+def test_a_column_of_items_is_renamed_and_not_the_label_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("user_id,item_id,timestamp,rating\n1,2,3,5\n")
+    (tmp_path / "i.csv").write_text("item_id,rating\n2,4.5\n")
+    raw = TableConfig(
+        events=str(tmp_path / "t.csv"), items=str(tmp_path / "i.csv"), labels=("rating",), rename={"rating": "mean"}
+    ).read()
+    assert raw.labels == ("rating",)
+    assert raw.items is not None
+    assert raw.items.columns == ["item_id", "mean"]
+
+
+def test_in_a_table_of_people_labels_are_renamed_too(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("id,age,item\na,30,1\nb,,0\n")
+    people = str(tmp_path / "people.csv")
+    settings = {"user": "id", "item": None, "timestamp": None, "labels": ["item"], "rename": {"item": "bought"}}
+    raw = TableConfig(events=people, users=people, **settings).read()
+    assert raw.labels == ("bought",)
+    assert raw.users is not None
+    assert raw.users.columns == ["user_id", "age"]
+
+
+def test_several_files_of_events_are_one(tmp_path: Path) -> None:
+    whole = write(tmp_path, "csv")
+    (tmp_path / "more").mkdir()
+    first, second = str(tmp_path / "a.csv"), str(tmp_path / "more" / "b.parquet")
+    FRAME.head(1).write_csv(first)
+    FRAME.tail(2).write_parquet(second)
+    one, two = (
+        TableConfig.model_validate({**NAMES, "events": events}) for events in (whole["events"], [first, second])
+    )
+    assert_frame_equal(two.read().events, one.read().events)
+    assert two.read().labels == ("like",)
+    assert [file["name"] for file in two.read().source["files"]] == ["a.csv", "b.parquet"]
+    assert two.read().source["name"] == "a"
+    assert two.describe() == f"table {first} and 1 more"
+    # The order of the files decides that of events without times.
+    prints = [two.model_copy(update={"events": paths}).fingerprint_inputs() for paths in ((second, first), (first,))]
+    assert two.fingerprint_inputs() not in prints
+    assert prints[1] == two.model_copy(update={"events": first}).fingerprint_inputs()
+    before = two.fingerprint_inputs()
+    FRAME.tail(1).write_parquet(second)
+    assert two.fingerprint_inputs() != before, "a change of any file counts"
+
+
+def test_rejects_of_several_files_tell_the_file(tmp_path: Path) -> None:
+    (tmp_path / "day").mkdir()
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "day" / "b.csv"]
+    for path in paths:
+        path.write_text("user_id,item_id,timestamp\n1,2,3\n,2,4\n")
+    first = TableConfig(events=tuple(map(str, paths[:2]))).read()
+    assert first.rejects.select("source", "line").rows() == [("a.csv", 3), ("b.csv", 3)]
+    assert Dataset.from_raw(first, "t").rejects["source"].to_list() == ["a.csv", "b.csv", "events"]
+    same_names = TableConfig(events=tuple(map(str, paths[1:]))).read()
+    assert same_names.rejects["source"].to_list() == [str(path) for path in paths[1:]]
+
+
+@pytest.mark.parametrize(
+    ("separator", "name", "written"),
+    [(";", "t.csv", "';'"), ("\t", "t.csv", '"\\\\t"'), (",", "t.tsv", "','"), ("|", "t.csv", "'\\|'")],
+)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_wrong_separator_is_told_by_its_key(
+    tmp_path: Path, separator: str, name: str, written: str, quoted: bool
+) -> None:
+    header = separator.join(f'"{column}"' if quoted else column for column in ("user_id", "item_id", "timestamp"))
+    (tmp_path / name).write_text(f"{header}\n{separator.join('123')}\n")
+    for changes in ({}, {"items": str(tmp_path / name)}):
+        with pytest.raises(DatasetError, match=f"the first line is one field, set `separator: {written}`$"):
+            TableConfig(events=str(tmp_path / name), **changes).read()
+    (tmp_path / name).write_text(f"{separator.join('123')}\n")
+    for changes, words in (
+        ({"user": 0, "item": 1, "timestamp": 2}, "no column '1' .*; the first line is one field, set `separator`$"),
+        ({"event_columns": ("user_id", "item_id", "timestamp")}, "expected 3 fields, found 1.*; set `separator`$"),
+    ):
+        with pytest.raises(DatasetError, match=words):
+            TableConfig.model_validate({"events": str(tmp_path / name), "header": False, **changes}).read()
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"), [('"u,i,1', "line 2: a quote is not closed"), ("u,i,1,\0", "line 2: expected 3 fields")]
+)
+def test_a_split_that_is_refused_tells_of_refused_rows(tmp_path: Path, first: str, reason: str) -> None:
+    (tmp_path / "t.csv").write_text(f"user_id,item_id,timestamp\n{first}\n1,2,3\n1,4,5\n,,\n")
+    dataset = Dataset.from_raw(TableConfig(events=str(tmp_path / "t.csv")).read(), "t")
+    with pytest.raises(
+        DatasetError, match=rf"no user has 3 events; .*; 2 rows were refused before, .*: t.csv, {reason}"
+    ):
+        dataset.add_split("main", SplitConfig())
+    good = Dataset.from_frames(pl.DataFrame({"user_id": [1], "item_id": [2]}))
+    with pytest.raises(DatasetError, match=r"use global_date or ratio$"):
+        good.add_split("main", SplitConfig())
+
+
+def test_one_column_of_another_name_is_no_matter_of_separators(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("my user_ids\n1\n")
+    with pytest.raises(DatasetError, match="no column 'user_id'") as caught:
+        TableConfig(events=str(tmp_path / "t.csv")).read()
+    assert "separator" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["csv", "quoted", "parquet"])
+@pytest.mark.parametrize(
+    ("unit", "cell", "right"),
+    [
+        ("s", "2021-03-04T05:06:07Z", "iso"),
+        ("ms", "2021-03-04", "iso"),
+        ("s", 1_589_718_600_000, "ms"),
+        ("s", 1_589_718_600_000_000, "us"),
+        ("ms", 1_589_718_600_000_000_000, "ns"),
+        ("iso", 1_589_718_600, "s"),
+        ("s", "yesterday", None),
+        ("s", -5, None),
+    ],
+)
+def test_a_wrong_unit_of_all_times_is_told_by_its_key(
+    tmp_path: Path, form: str, unit: Any, cell: Any, right: str | None
+) -> None:
+    frame = pl.DataFrame({"user_id": ["a, b"] if form == "quoted" else ["a"], "item_id": [2], "timestamp": [cell]})
+    path = tmp_path / "t"
+    frame.write_parquet(path) if form == "parquet" else frame.write_csv(path)
+    with pytest.raises(DatasetError, match=r"t: every row \(1\) was refused") as caught:
+        TableConfig(events=str(path), timestamp_unit=unit).read()
+    assert "\n" not in str(caught.value)
+    if right is None:
+        assert "timestamp_unit" not in str(caught.value)
+    else:
+        assert str(caught.value).endswith(f" set `timestamp_unit: {right}`")
+        assert TableConfig(events=str(path), timestamp_unit=right).read().events.height == 1

@@ -16,9 +16,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.json
 
+from moerec.dataset.schema import LATEST_TIMESTAMP
 from moerec.dataset.sources.amazon_fields import EARLIEST_TIMESTAMP, MILLISECONDS_FROM
 from moerec.dataset.sources.amazon_rows import REVIEW_NAMES, REVIEW_SCHEMA, ReviewNames, Year, review_row
-from moerec.dataset.sources.columns import LATEST_TIMESTAMP, LINE, Table
+from moerec.dataset.sources.columns import LINE, Table
 from moerec.dataset.sources.json_lines import LineBlock, table_of_lines
 
 GROUP_LINES = 4096

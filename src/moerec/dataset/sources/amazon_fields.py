@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from moerec.dataset.sources.columns import LATEST_TIMESTAMP
+from moerec.dataset.schema import LATEST_TIMESTAMP
 
 EARLIEST_TIMESTAMP = 788_918_400_000
 """1995-01-01 in milliseconds; the shop opened in that year."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from moerec.dataset.schema import REJECT_COLUMNS, empty_rejects
+from moerec.dataset.schema import LATEST_TIMESTAMP, REJECT_COLUMNS, empty_rejects
 from moerec.errors import DatasetError
 
 LINE = "__line__"
@@ -22,8 +22,6 @@ PROBLEM = "__problem__"
 
 LONGEST_RAW_ROW = 2000
 LISTED_COLUMNS = 20
-LATEST_TIMESTAMP = 4_102_444_800_000
-"""2100-01-01 in milliseconds; what lies after is a wrong unit or a broken value."""
 
 LARGEST_EXACT = 9e18
 """A little less than the largest int64."""
@@ -69,6 +67,17 @@ class Table:
     rejects: pl.DataFrame = field(default_factory=empty_rejects)
 
 
+class NoGoodRowError(DatasetError):
+    """Every row of a file was refused."""
+
+    def __init__(self, message: str, reason: str, row: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """Why the first row was refused."""
+        self.row = row
+        """That row as text, as in the rejects."""
+
+
 def convert(cells: pl.DataFrame, columns: Sequence[Column], source: str, unique: str | None = None) -> Table:
     """Make typed columns, and rejects of the rows that do not fit.
 
@@ -102,16 +111,16 @@ def require_rows(table: Table, file: str) -> Table:
     """Return the table, or say why nothing of the file can be used.
 
     Raises:
-        DatasetError: the file is empty, or every row was refused.
+        DatasetError: the file is empty.
+        NoGoodRowError: every row was refused.
     """
     if table.frame.height:
         return table
     if not table.rejects.height:
         raise DatasetError(f"{file}: the file has no rows")
     first = table.rejects.row(0, named=True)
-    raise DatasetError(
-        f"{file}: every row ({table.rejects.height:,}) was refused; the first, line {first['line']}: {first['reason']}"
-    )
+    refused = f"every row ({table.rejects.height:,}) was refused; the first, line {first['line']}: {first['reason']}"
+    raise NoGoodRowError(f"{file}: {refused}", first["reason"], first["row"])
 
 
 def require_column(file: str, names: Sequence[str], wanted: str, key: str, hint: str = "") -> str:

@@ -90,15 +90,18 @@ def header_of(file: SourceFile, form: Delimited, named: bool = True) -> list[str
     if block is None or not block.text.strip():
         raise DatasetError(f"{file.path if file.member is None else file.name}: the file is empty")
     first = block.text.split("\n", 1)[0]
-    if form.quote and form.quote in first:
-        fields = next(csv.reader([first], delimiter=form.separator, quotechar=form.quote))
-    else:
-        fields = first.split(form.separator)
-    names = [field.strip() for field in fields]
+    names = [field.strip() for field in fields_of(first, form)]
     for name in names:
         if named and names.count(name) > 1:
             raise DatasetError(f"{file.name}, line 1: the header has the column '{name}' twice")
     return names
+
+
+def fields_of(row: str, form: Delimited) -> list[str]:
+    """The fields of one row, which may be several lines where a quote holds line ends."""
+    if form.quote and form.quote in row:
+        return next(csv.reader([row], delimiter=form.separator, quotechar=form.quote))
+    return row.split(form.separator)
 
 
 def _cells(file: SourceFile, form: Delimited, names: Sequence[str]) -> Iterator[pl.DataFrame]:

@@ -161,16 +161,18 @@ class MMoEModel(nn.Module):
         return [tower(vector) for tower, vector in zip(self.towers, vectors, strict=True)], gatings
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the model into a folder, JSON and safetensors; an existing folder is replaced.
+        """Write the model into a new or empty folder, JSON and safetensors; a saved model of this class is replaced.
 
         Raises:
+            CheckpointError: something else stands there.
             ConfigError: a kind of expert or gate has no name under which it could be found again.
         """
         # These bring Polars; who only trains does not wait for it.
         from moerec.files import atomic_directory
-        from moerec.models.saved_files import write_model
+        from moerec.models.saved_files import CONFIG, WEIGHTS, write_model
+        from moerec.models.saved_place import require_place
 
-        with atomic_directory(Path(directory)) as temporary:
+        with atomic_directory(require_place(directory, self.ROLE, (CONFIG, WEIGHTS))) as temporary:
             write_model(temporary, self.ROLE, self, self.config, {"own_modules": list(self.own_modules)})
 
     @classmethod
