@@ -19,9 +19,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from rich.console import Console
 
+from moerec.artifacts import ArtifactCache
 from moerec.evaluation.significance import compare_paired, summarise_seeds
 from moerec.files import write_json
+from moerec.run.folder import recipe_of
+from moerec.run.judge import Judge
+from moerec.run.prepare import prepare
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"
@@ -59,6 +64,7 @@ def main() -> None:
             run_baselines(options.trials)
         results = recorded()
         compare(results)
+        results["targets"] = targets(folder(MAIN, options.seeds[0]))
         write_json(RESULTS, results)
     print(table(recorded()))
 
@@ -125,6 +131,14 @@ def run_baselines(trials: int) -> None:
         for kind, values in retrieval["baselines"].items()
     }
     write_json(RESULTS, results)
+
+
+def targets(directory: Path) -> dict[str, float]:
+    """How well the train events know the test targets: the share of targets whose item has at least so many."""
+    recipe = recipe_of(directory)
+    test = Judge(recipe, prepare(recipe, ArtifactCache(WORK / "artifacts"), Console(quiet=True)), "test")
+    counts = test.train_counts[test.cases.target_items]
+    return {f"with {least} train events": round(float((counts >= least).mean()), 4) for least in (5, 20, 50, 100)}
 
 
 def compare(results: dict[str, Any]) -> None:
