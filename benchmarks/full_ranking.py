@@ -197,7 +197,9 @@ class MeanOfItems(Retriever):
         """See `Retriever`; not asked for here."""
         raise NotImplementedError
 
-    def encode_padded(self, items: Tensor, lengths: Tensor, item_vectors: Tensor | None = None) -> Tensor:
+    def encode_padded(
+        self, items: Tensor, lengths: Tensor, item_vectors: Tensor | None = None, timestamps: Tensor | None = None
+    ) -> Tensor:
         """See `Retriever`; every history has EVENTS events."""
         return self.vectors[items].mean(1)
 
