@@ -12,11 +12,10 @@ machine, so that a stopped benchmark goes on and seeds can be added.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from recorded_runs import environment_of, recorded, run_recipe
 
 from moerec.evaluation.significance import summarise_seeds
 from moerec.files import write_json
@@ -58,14 +57,9 @@ def main() -> None:
         for seed in options.seeds:
             for encoder in options.encoders:
                 for loss in options.losses:
-                    if f"{encoder} / {loss} / {seed}" not in recorded()["rows"]:
+                    if f"{encoder} / {loss} / {seed}" not in recorded(RESULTS, "rows")["rows"]:
                         run_row(encoder, loss, seed, options.threads)
-    print(table(recorded()))
-
-
-def recorded() -> dict[str, Any]:
-    """What the results file holds."""
-    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": {}}
+    print(table(recorded(RESULTS, "rows")))
 
 
 def run_row(encoder: str, loss: str, seed: int, threads: int) -> None:
@@ -81,15 +75,9 @@ def run_row(encoder: str, loss: str, seed: int, threads: int) -> None:
         "baselines.kinds=[]",
         f"seed={seed}",
     ]
-    command = [sys.executable, "-m", "moerec.cli", "run", str(RECIPE), "--out", str(out)]
-    command += ["--artifacts", str(WORK / "artifacts")]
-    command += [part for setting in settings for part in ("--set", setting)]
-    if (out / "recipe.yaml").is_file():
-        command.append("--resume")
     print(f"{encoder}, {loss}, seed {seed}", flush=True)
-    subprocess.run(command, check=True)
-    metrics = json.loads((out / "metrics.json").read_text())
-    results = recorded()  # another process may have added rows meanwhile
+    metrics = run_recipe(RECIPE, out, WORK / "artifacts", settings)
+    results = recorded(RESULTS, "rows")  # another process may have added rows meanwhile
     results["rows"][f"{encoder} / {loss} / {seed}"] = {
         "encoder": encoder,
         "loss": loss,
@@ -99,7 +87,7 @@ def run_row(encoder: str, loss: str, seed: int, threads: int) -> None:
         "valid": {name: metrics["retrieval"]["valid"][name] for name in METRICS[:2]},
         "parameters": metrics["model"]["parameters"],
         "train_s": metrics["timing"]["train_s"],
-        "environment": json.loads((out / "environment.json").read_text()),
+        "environment": environment_of(out),
     }
     results["protocol"] = metrics["protocol"]
     results["command"] = "python benchmarks/encoder_losses.py"

@@ -10,16 +10,12 @@ results/ml_100k.json with versions and machine, so that a stopped benchmark goes
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
+from recorded_runs import PerUser, difference, environment_of, mean_per_user, paired, recorded, run_recipe
 
-from moerec.evaluation.significance import compare_paired, summarise_seeds
+from moerec.evaluation.significance import summarise_seeds
 from moerec.files import write_json
 
 HERE = Path(__file__).parent
@@ -42,47 +38,32 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="torch threads of each run")
     parser.add_argument("--table", action="store_true", help="only print what is recorded")
     options = parser.parse_args()
-    results = recorded()
+    results = recorded(RESULTS, "rows", "baselines")
     if not options.table:
         for seed in options.seeds:
             for variant in options.variants:
                 if f"{variant}/{seed}" not in results["rows"]:
                     run_row(results, variant, seed, options.threads)
-        results.update(recorded())
+        results.update(recorded(RESULTS, "rows", "baselines"))
         compare(results)
         write_json(RESULTS, results)
     print(table(results))
 
 
-def recorded() -> dict[str, Any]:
-    """What the results file holds."""
-    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": {}, "baselines": {}}
+def folder(variant: str, seed: int) -> Path:
+    """Where a row's run lies."""
+    return WORK / f"{variant.replace(' ', '')}-{seed}"
 
 
 def run_row(results: dict[str, Any], variant: str, seed: int, threads: int) -> None:
     """Do one row and record it at once."""
-    out = WORK / f"{variant.replace(' ', '')}-{seed}"
+    out = folder(variant, seed)
     # The split, the candidate lists and the tuned baselines depend on the data alone: only the model's seed changes.
     settings = [*VARIANTS[variant], f"seed={seed}", f"training.threads={threads}", "training.tensorboard=false"]
-    command = [
-        sys.executable,
-        "-m",
-        "moerec.cli",
-        "run",
-        str(RECIPE),
-        "--out",
-        str(out),
-        "--artifacts",
-        str(WORK / "artifacts"),
-    ]
-    command += [part for setting in settings for part in ("--set", setting)]
-    if (out / "recipe.yaml").is_file():
-        command.append("--resume")
     print(f"{variant}, seed {seed}", flush=True)
-    subprocess.run(command, check=True)
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = run_recipe(RECIPE, out, WORK / "artifacts", settings)
     retrieval = metrics["retrieval"]
-    results.update(recorded())  # another process may have added rows meanwhile
+    results.update(recorded(RESULTS, "rows", "baselines"))  # another process may have added rows meanwhile
     results["rows"][f"{variant}/{seed}"] = {
         "variant": variant,
         "seed": seed,
@@ -92,7 +73,7 @@ def run_row(results: dict[str, Any], variant: str, seed: int, threads: int) -> N
         "slices": retrieval["slices"],
         "parameters": metrics["model"]["parameters"],
         "train_s": metrics["timing"]["train_s"],
-        "environment": json.loads((out / "environment.json").read_text()),
+        "environment": environment_of(out),
     }
     for kind, values in retrieval["baselines"].items():
         details = retrieval["baseline_details"][kind]
@@ -110,7 +91,7 @@ def run_row(results: dict[str, Any], variant: str, seed: int, threads: int) -> N
 
 def compare(results: dict[str, Any]) -> None:
     """Summaries over seeds, and paired tests over users of the seeds' mean against each baseline and variant."""
-    per_user: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+    per_user: dict[str, PerUser] = {}
     results["summary"] = {}
     for variant in VARIANTS:
         rows = [row for row in results["rows"].values() if row["variant"] == variant]
@@ -119,29 +100,21 @@ def compare(results: dict[str, Any]) -> None:
         results["summary"][variant] = {
             name: vars(summarise_seeds([row["test"][name] for row in rows])) for name in METRICS
         }
-        folders = [WORK / f"{variant.replace(' ', '')}-{row['seed']}" for row in rows]
-        frames = [pl.read_parquet(folder / "per_case.parquet") for folder in folders if folder.is_dir()]
-        if len(frames) < len(rows):
-            continue  # rows recorded elsewhere: their users' values are not here
-        per_user[variant] = {
-            name: np.mean([frame[f"model {name}"].to_numpy() for frame in frames], axis=0) for name in COMPARED
+        folders = [folder(variant, row["seed"]) for row in rows]
+        values = {variant: mean_per_user(folders, COMPARED)} | {
+            kind: mean_per_user(folders[:1], COMPARED, f"baseline {kind}") for kind in results["baselines"]
         }
-        for kind in results["baselines"]:
-            per_user[kind] = {name: frames[0][f"baseline {kind} {name}"].to_numpy() for name in COMPARED}
+        per_user |= {name: found for name, found in values.items() if found is not None}
     main_variant = "id + text"
     if main_variant in per_user:
         results["against_id_text"] = {
-            other: {
-                name: vars(compare_paired(per_user[main_variant][name], values[name], np.random.default_rng(0)))
-                for name in COMPARED
-            }
-            for other, values in per_user.items()
-            if other != main_variant
+            other: paired(per_user[main_variant], values) for other, values in per_user.items() if other != main_variant
         }
 
 
 def table(results: dict[str, Any]) -> str:
     """The table as Markdown."""
+    against = results.get("against_id_text", {})
     lines = [
         "| model | seeds | HR@10 | NDCG@10 | MRR@10 | HR@10, 100 sampled | NDCG@10, 100 sampled "
         "| id + text ahead by (NDCG@10) |",
@@ -150,20 +123,13 @@ def table(results: dict[str, Any]) -> str:
     for variant, summary in results.get("summary", {}).items():
         cells = [f"{summary[name]['mean']:.4f} ± {summary[name]['deviation']:.4f}" for name in METRICS]
         seeds = summary["ndcg@10"]["seeds"]
-        lines.append(f"| {variant} | {seeds} | {' | '.join(cells)} | {_ahead(results, variant)} |")
+        lines.append(f"| {variant} | {seeds} | {' | '.join(cells)} | {difference(against.get(variant))} |")
     for kind, baseline in results["baselines"].items():
         cells = [f"{baseline['test'][name]:.4f}" for name in METRICS]
-        lines.append(f"| {kind} ({baseline['trials']} settings) | | {' | '.join(cells)} | {_ahead(results, kind)} |")
+        lines.append(
+            f"| {kind} ({baseline['trials']} settings) | | {' | '.join(cells)} | {difference(against.get(kind))} |"
+        )
     return "\n".join(lines)
-
-
-def _ahead(results: dict[str, Any], other: str) -> str:
-    compared = results.get("against_id_text", {}).get(other)
-    if compared is None:
-        return ""
-    values = compared["ndcg@10"]
-    low, high = values["interval"]
-    return f"{values['difference']:+.4f} [{low:+.4f}, {high:+.4f}], p = {values['p_value']:.4f}"
 
 
 if __name__ == "__main__":

@@ -11,25 +11,20 @@ The data are looked for under MOEREC_MIRROR. A row takes up to an hour on one th
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
+from recorded_runs import RECIPES, PerUser, difference, environment_of, mean_per_user, paired, recorded, run_recipe
 from rich.console import Console
 
 from moerec.artifacts import ArtifactCache
-from moerec.evaluation.significance import compare_paired, summarise_seeds
+from moerec.evaluation.significance import summarise_seeds
 from moerec.files import write_json
 from moerec.run.folder import recipe_of
 from moerec.run.judge import Judge
 from moerec.run.prepare import prepare
 
 HERE = Path(__file__).parent
-RECIPES = HERE.parent / "recipes"
 RESULTS = HERE / "results" / "ml_1m.json"
 WORK = HERE.parent / "local" / "ml_1m"
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -58,20 +53,15 @@ def main() -> None:
     if not options.table:
         for seed in options.seeds:
             for variant in options.variants:
-                if f"{variant}/{seed}" not in recorded()["rows"]:
+                if f"{variant}/{seed}" not in recorded(RESULTS, "rows", "baselines")["rows"]:
                     run_row(variant, seed, options.threads)
-        if not recorded()["baselines"]:
+        if not recorded(RESULTS, "rows", "baselines")["baselines"]:
             run_baselines(options.trials)
-        results = recorded()
+        results = recorded(RESULTS, "rows", "baselines")
         compare(results)
         results["targets"] = targets(folder(MAIN, options.seeds[0]))
         write_json(RESULTS, results)
-    print(table(recorded()))
-
-
-def recorded() -> dict[str, Any]:
-    """What the results file holds."""
-    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": {}, "baselines": {}}
+    print(table(recorded(RESULTS, "rows", "baselines")))
 
 
 def folder(variant: str, seed: int) -> Path:
@@ -79,25 +69,13 @@ def folder(variant: str, seed: int) -> Path:
     return WORK / f"{variant.replace(', ', '-')}-{seed}"
 
 
-def run(recipe: str, out: Path, settings: list[str]) -> dict[str, Any]:
-    """Do a run, or go on with it, and read its metrics."""
-    command = [sys.executable, "-m", "moerec.cli", "run", str(RECIPES / f"{recipe}.yaml"), "--out", str(out)]
-    command += ["--artifacts", str(WORK / "artifacts")]
-    command += [part for setting in settings for part in ("--set", setting)]
-    if (out / "recipe.yaml").is_file():
-        command.append("--resume")
-    subprocess.run(command, check=True)
-    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
-    return metrics
-
-
 def run_row(variant: str, seed: int, threads: int) -> None:
     """Do one row and record it at once."""
     recipe, own = VARIANTS[variant]
     settings = [f"seed={seed}", "baselines.kinds=[]", f"training.threads={threads}", *own]
     print(f"{variant}, seed {seed}", flush=True)
-    metrics = run(recipe, folder(variant, seed), settings)
-    results = recorded()  # another process may have added rows meanwhile
+    metrics = run_recipe(RECIPES / f"{recipe}.yaml", folder(variant, seed), WORK / "artifacts", settings)
+    results = recorded(RESULTS, "rows", "baselines")  # another process may have added rows meanwhile
     results["rows"][f"{variant}/{seed}"] = {
         "variant": variant,
         "recipe": recipe,
@@ -108,7 +86,7 @@ def run_row(variant: str, seed: int, threads: int) -> None:
         "intervals": {name: metrics["retrieval"]["intervals"][name] for name in COMPARED},
         "parameters": metrics["model"]["parameters"],
         "train_s": metrics["timing"]["train_s"],
-        "environment": json.loads((folder(variant, seed) / "environment.json").read_text()),
+        "environment": environment_of(folder(variant, seed)),
     }
     results["protocol"] = metrics["protocol"]
     results["command"] = "python benchmarks/ml_1m.py"
@@ -120,8 +98,9 @@ def run_baselines(trials: int) -> None:
     # A run has a model; this one is trained for a moment and not looked at.
     moment = ["training.retriever[0].updates=1", "training.retriever[0].epochs=null", "retriever.max_length=10"]
     settings = [*moment, f"baselines.trials={trials}", "training.threads=1"]
-    retrieval = run("ml-1m-sasrec", WORK / "baselines", settings)["retrieval"]
-    results = recorded()
+    recipe = RECIPES / "ml-1m-sasrec.yaml"
+    retrieval = run_recipe(recipe, WORK / "baselines", WORK / "artifacts", settings)["retrieval"]
+    results = recorded(RESULTS, "rows", "baselines")
     results["baselines"] = {
         kind: {
             "test": {name: values[name] for name in METRICS},
@@ -143,7 +122,7 @@ def targets(directory: Path) -> dict[str, float]:
 
 def compare(results: dict[str, Any]) -> None:
     """Summaries over seeds, and paired tests over users of a variant's mean over seeds against ids alone."""
-    per_user: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+    per_user: dict[str, PerUser] = {}
     results["summary"] = {}
     for variant in VARIANTS:
         rows = [row for row in results["rows"].values() if row["variant"] == variant]
@@ -152,30 +131,22 @@ def compare(results: dict[str, Any]) -> None:
         results["summary"][variant] = {
             name: vars(summarise_seeds([row["test"][name] for row in rows])) for name in METRICS
         }
-        files = [folder(variant, row["seed"]) / "per_case.parquet" for row in rows]
-        if all(file.is_file() for file in files):
-            frames = [pl.read_parquet(file) for file in files]
-            per_user[variant] = {
-                name: np.mean([frame[f"model {name}"].to_numpy() for frame in frames], axis=0) for name in COMPARED
-            }
-    baselines = WORK / "baselines" / "per_case.parquet"
-    if baselines.is_file():
-        frame = pl.read_parquet(baselines)
-        for kind in results["baselines"]:
-            per_user[kind] = {name: frame[f"baseline {kind} {name}"].to_numpy() for name in COMPARED}
+        values = mean_per_user([folder(variant, row["seed"]) for row in rows], COMPARED)
+        if values is not None:
+            per_user[variant] = values
+    for kind in results["baselines"]:
+        values = mean_per_user([WORK / "baselines"], COMPARED, f"baseline {kind}")
+        if values is not None:
+            per_user[kind] = values
     if MAIN in per_user:
         results["ahead_of_ids"] = {
-            other: {
-                name: vars(compare_paired(values[name], per_user[MAIN][name], np.random.default_rng(0)))
-                for name in COMPARED
-            }
-            for other, values in per_user.items()
-            if other != MAIN
+            other: paired(values, per_user[MAIN]) for other, values in per_user.items() if other != MAIN
         }
 
 
 def table(results: dict[str, Any]) -> str:
     """The table as Markdown."""
+    ahead = results.get("ahead_of_ids", {})
     lines = [
         "| model | seeds | HR@10 | NDCG@10 | MRR@10 | HR@10, 100 sampled | NDCG@10, 100 sampled "
         "| against ids alone (NDCG@10) |",
@@ -184,21 +155,14 @@ def table(results: dict[str, Any]) -> str:
     for variant, summary in results.get("summary", {}).items():
         cells = [f"{summary[name]['mean']:.4f}" for name in METRICS]
         lines.append(
-            f"| {variant} | {summary['ndcg@10']['seeds']} | {' | '.join(cells)} | {_ahead(results, variant)} |"
+            f"| {variant} | {summary['ndcg@10']['seeds']} | {' | '.join(cells)} | {difference(ahead.get(variant))} |"
         )
     for kind, baseline in results["baselines"].items():
         cells = [f"{baseline['test'][name]:.4f}" for name in METRICS]
-        lines.append(f"| {kind} ({baseline['trials']} settings) | | {' | '.join(cells)} | {_ahead(results, kind)} |")
+        lines.append(
+            f"| {kind} ({baseline['trials']} settings) | | {' | '.join(cells)} | {difference(ahead.get(kind))} |"
+        )
     return "\n".join(lines)
-
-
-def _ahead(results: dict[str, Any], other: str) -> str:
-    compared = results.get("ahead_of_ids", {}).get(other)
-    if compared is None:
-        return ""
-    values = compared["ndcg@10"]
-    low, high = values["interval"]
-    return f"{values['difference']:+.4f} [{low:+.4f}, {high:+.4f}], p = {values['p_value']:.4f}"
 
 
 if __name__ == "__main__":

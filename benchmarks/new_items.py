@@ -15,23 +15,20 @@ Shape letters: B users, L padded length, N items of the index, V width of a text
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
+from recorded_runs import PerUser, difference, environment_of, mean_per_user, paired, recorded, run_recipe
 from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
 from moerec.artifacts import ArtifactCache
 from moerec.batches.sequences import SequenceBatch
-from moerec.evaluation.significance import compare_paired, summarise_seeds
+from moerec.evaluation.significance import summarise_seeds
 from moerec.files import write_json
 from moerec.models.roles import Scorer
 from moerec.run.folder import recipe_of
@@ -91,24 +88,19 @@ def main() -> None:
         torch.set_num_threads(options.threads)
         for seed in options.seeds:
             for variant in options.variants:
-                if f"{variant}/{seed}" not in recorded()["rows"]:
+                if f"{variant}/{seed}" not in recorded(RESULTS, "rows")["rows"]:
                     run_row(variant, seed, options.threads)
-            if f"{NEIGHBOURS}/{seed}" not in recorded()["rows"]:
+            if f"{NEIGHBOURS}/{seed}" not in recorded(RESULTS, "rows")["rows"]:
                 neighbours_row(seed)
-        results = recorded()
+        results = recorded(RESULTS, "rows")
         compare(results)
         write_json(RESULTS, results)
-    print(table(recorded()))
-
-
-def recorded() -> dict[str, Any]:
-    """What the results file holds."""
-    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": {}}
+    print(table(recorded(RESULTS, "rows")))
 
 
 def keep(name: str, seed: int, row: dict[str, Any]) -> None:
     """Record a row at once; another process may have added rows meanwhile."""
-    results = recorded() | {"command": "python benchmarks/new_items.py"}
+    results = recorded(RESULTS, "rows") | {"command": "python benchmarks/new_items.py"}
     results["rows"][f"{name}/{seed}"] = {"variant": name, "seed": seed} | row
     write_json(RESULTS, results)
 
@@ -129,19 +121,13 @@ def run_row(variant: str, seed: int, threads: int) -> None:
         *VARIANTS[variant],
     ]
     out = folder(variant, seed)
-    command = [sys.executable, "-m", "moerec.cli", "run", str(RECIPE), "--out", str(out)]
-    command += ["--artifacts", str(WORK / "artifacts")]
-    command += [part for setting in settings for part in ("--set", setting)]
-    if (out / "recipe.yaml").is_file():
-        command.append("--resume")
     print(f"{variant}, seed {seed}", flush=True)
-    subprocess.run(command, check=True)
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = run_recipe(RECIPE, out, WORK / "artifacts", settings)
     row = chosen(metrics["retrieval"], metrics["retrieval"]["valid"]) | {
         "settings": settings,
         "protocol": metrics["protocol"],
         "train_s": metrics["timing"]["train_s"],
-        "environment": json.loads((out / "environment.json").read_text()),
+        "environment": environment_of(out),
     }
     keep(variant, seed, row)
 
@@ -173,7 +159,8 @@ def chosen(summary: dict[str, Any], valid: dict[str, float]) -> dict[str, Any]:
 
 def compare(results: dict[str, Any]) -> None:
     """Summaries over seeds, and paired tests over users of the mean over seeds."""
-    results["summary"], per_user = {}, {}
+    results["summary"] = {}
+    per_user: dict[str, PerUser] = {}
     for name in (*VARIANTS, NEIGHBOURS):
         rows = [row for row in results["rows"].values() if row["variant"] == name]
         if not rows:
@@ -185,25 +172,18 @@ def compare(results: dict[str, Any]) -> None:
             part: {metric: vars(summarise_seeds([values[metric] for values in found])) for metric in METRICS}
             for part, found in parts.items()
         }
-        files = [folder(name, row["seed"]) / "per_case.parquet" for row in rows]
-        if all(file.is_file() for file in files):
-            frames = [pl.read_parquet(file) for file in files]
-            per_user[name] = {
-                metric: np.mean([frame[f"model {metric}"].to_numpy() for frame in frames], axis=0) for metric in METRICS
-            }
+        values = mean_per_user([folder(name, row["seed"]) for row in rows], METRICS)
+        if values is not None:
+            per_user[name] = values
     if MAIN in per_user:
         results["behind_main"] = {
-            other: {
-                metric: vars(compare_paired(per_user[MAIN][metric], values[metric], np.random.default_rng(0)))
-                for metric in METRICS
-            }
-            for other, values in per_user.items()
-            if other != MAIN
+            other: paired(per_user[MAIN], values) for other, values in per_user.items() if other != MAIN
         }
 
 
 def table(results: dict[str, Any]) -> str:
     """The table as Markdown."""
+    behind = results.get("behind_main", {})
     lines = [
         "| model | seeds | new items: HR@10 | new items: NDCG@10 | all: HR@10 | all: NDCG@10 "
         "| ids, text, genres, year ahead by (NDCG@10, all) |",
@@ -215,17 +195,10 @@ def table(results: dict[str, Any]) -> str:
             for part in ("new items", "all")
             for metric in METRICS
         ]
-        lines.append(f"| {name} | {summary['all']['hr@10']['seeds']} | {' | '.join(cells)} | {ahead(results, name)} |")
+        lines.append(
+            f"| {name} | {summary['all']['hr@10']['seeds']} | {' | '.join(cells)} | {difference(behind.get(name))} |"
+        )
     return "\n".join(lines)
-
-
-def ahead(results: dict[str, Any], other: str) -> str:
-    """By how much the main variant is better, with its interval over users."""
-    if other not in results.get("behind_main", {}):
-        return ""
-    values = results["behind_main"][other]["ndcg@10"]
-    low, high = values["interval"]
-    return f"{values['difference']:+.4f} [{low:+.4f}, {high:+.4f}], p = {values['p_value']:.4f}"
 
 
 if __name__ == "__main__":

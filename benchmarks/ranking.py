@@ -11,11 +11,10 @@ ml-1m-users-2999 are the users 1 to 2999 of ML-1M; the source looks for its file
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from recorded_runs import environment_of, recorded, run_recipe
 
 from moerec.evaluation.predictions import is_higher_better
 from moerec.evaluation.significance import summarise_seeds
@@ -49,19 +48,14 @@ def main() -> None:
         for dataset in options.datasets:
             for split in options.splits:
                 for seed in options.seeds:
-                    if f"{dataset}/{split}/{seed}" not in recorded()["rows"]:
+                    if f"{dataset}/{split}/{seed}" not in recorded(RESULTS, "rows", "baselines", "protocol")["rows"]:
                         run_row(dataset, split, seed, options.threads)
-        results = recorded()
+        results = recorded(RESULTS, "rows", "baselines", "protocol")
         results["summary"] = {
             f"{dataset}/{split}": summarise(results, dataset, split) for dataset, split in done(results)
         }
         write_json(RESULTS, results)
-    print(table(recorded()))
-
-
-def recorded() -> dict[str, Any]:
-    """What the results file holds."""
-    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": {}, "baselines": {}, "protocol": {}}
+    print(table(recorded(RESULTS, "rows", "baselines", "protocol")))
 
 
 def done(results: dict[str, Any]) -> list[tuple[str, str]]:
@@ -82,16 +76,10 @@ def run_row(dataset: str, split: str, seed: int, threads: int) -> None:
     ]
     if seed >= BASELINE_SEEDS[dataset]:
         settings.append("ranking_baselines.kinds=[]")
-    command = [sys.executable, "-m", "moerec.cli", "run", str(RECIPE), "--out", str(out)]
-    command += ["--artifacts", str(WORK / "artifacts")]
-    command += [part for setting in settings for part in ("--set", setting)]
-    if (out / "recipe.yaml").is_file():
-        command.append("--resume")
     print(f"{dataset}, {split}, seed {seed}", flush=True)
-    subprocess.run(command, check=True)
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = run_recipe(RECIPE, out, WORK / "artifacts", settings)
     ranking = metrics["ranking"]
-    results = recorded()  # another process may have added rows meanwhile
+    results = recorded(RESULTS, "rows", "baselines", "protocol")  # another process may have added rows meanwhile
     results["rows"][f"{dataset}/{split}/{seed}"] = {
         "dataset": dataset,
         "split": split,
@@ -103,7 +91,7 @@ def run_row(dataset: str, split: str, seed: int, threads: int) -> None:
         "parameters": ranking["model"]["parameters"],
         "train_s": metrics["timing"]["train_ranker_s"],
         "rows_per_second": metrics["timing"]["rows_per_second"],
-        "environment": json.loads((out / "environment.json").read_text()),
+        "environment": environment_of(out),
     }
     found = {
         kind: {

@@ -5,19 +5,16 @@ Shape letters: B cases of a batch, N item indices.
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 import yaml
+from recorded_runs import PerUser, mean_per_user, paired, run_recipe
 from rich.console import Console
 from sequence_models import MAIN, MODELS, WORK, recipe_of, settings_of, started_worker, stored_data, without_place
 from torch import Tensor
@@ -26,7 +23,7 @@ from moerec.artifacts import ArtifactCache
 from moerec.batches.sequences import SequenceBatch
 from moerec.errors import ConfigError, MoerecError
 from moerec.evaluation.protocols import EvaluationCases
-from moerec.evaluation.significance import compare_paired, summarise_seeds
+from moerec.evaluation.significance import summarise_seeds
 from moerec.models.roles import Scorer
 from moerec.recipe import plain_recipe
 from moerec.run.folder import environment
@@ -127,19 +124,15 @@ class Quality:
 
     def _ours(self, model: str, seed: int) -> dict[str, Any]:
         out = folder_of(self.dataset, model, seed, self.minutes, self.length)
-        resumed = (out / "recipe.yaml").is_file()
         path = out.with_suffix(".yaml")
-        if not resumed:
+        if not (out / "recipe.yaml").is_file():
             epochs = self._epochs(model, seed)
             plain = recipe_of(self.dataset, model, self.length, seed, epochs)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(yaml.safe_dump(plain_recipe(plain), sort_keys=False))
-        command = [sys.executable, "-m", "moerec.cli", "run", str(path), "--out", str(out)]
-        command += ["--artifacts", str(self.artifacts), *(["--resume"] if resumed else [])]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, check=True)
+        metrics = run_recipe(path, out, self.artifacts)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        metrics = json.loads((out / "metrics.json").read_text())
         stage = yaml.safe_load((out / "recipe.yaml").read_text())
         return {
             "settings": {"retriever": stage["retriever"], "stages": stage["training"]["retriever"]},
@@ -175,7 +168,7 @@ def summaries(rows: Mapping[str, Any]) -> dict[str, Any]:
     """Of each data set: means over seeds, and paired tests over users of the seeds' mean against our main model."""
     found: dict[str, Any] = {}
     for dataset in dict.fromkeys(row["dataset"] for row in rows.values()):
-        per_user: dict[str, dict[str, np.ndarray]] = {}
+        per_user: dict[str, PerUser] = {}
         summary: dict[str, Any] = {}
         for model in MODELS:
             done = [row for row in rows.values() if (row["dataset"], row["model"]) == (dataset, model)]
@@ -183,20 +176,12 @@ def summaries(rows: Mapping[str, Any]) -> dict[str, Any]:
             if not done:
                 continue
             summary[model] = {name: vars(summarise_seeds([row["test"][name] for row in done])) for name in METRICS}
-            files = [
-                folder_of(dataset, model, row["seed"], row["minutes"], row["length"]) / "per_case.parquet"
-                for row in done
-            ]
-            if all(file.is_file() for file in files):  # else the rows were recorded elsewhere
-                frames = [pl.read_parquet(file) for file in files]
-                per_user[model] = {
-                    name: np.mean([frame[f"model {name}"].to_numpy() for frame in frames], axis=0) for name in COMPARED
-                }
+            folders = [folder_of(dataset, model, row["seed"], row["minutes"], row["length"]) for row in done]
+            values = mean_per_user(folders, COMPARED)
+            if values is not None:
+                per_user[model] = values
         for model, values in per_user.items():
             if model != MAIN and MAIN in per_user:
-                summary[model]["behind"] = {
-                    name: vars(compare_paired(per_user[MAIN][name], values[name], np.random.default_rng(0)))
-                    for name in COMPARED
-                }
+                summary[model]["behind"] = paired(per_user[MAIN], values)
         found[dataset] = summary
     return found

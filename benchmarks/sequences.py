@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recorded_runs import difference
 from sequence_models import DATASETS, GENERATED, LENGTHS, MODELS
 from sequence_quality import METRICS, Quality, summaries
 from sequence_speed import measure_speed
@@ -116,7 +117,8 @@ def quality_table(results: Mapping[str, Any], dataset: str) -> str:
         minutes = sorted({row["minutes"] for row in rows if row["model"] == model and "test" in row})
         budget = ", ".join(f"{value:g}" for value in minutes)
         seeds = summary["ndcg@10"]["seeds"]
-        lines.append(f"| {MODELS[model].label} | {seeds} | {budget} | {' | '.join(cells)} | {ahead(summary)} |")
+        cells.append(difference(summary.get("behind")))
+        lines.append(f"| {MODELS[model].label} | {seeds} | {budget} | {' | '.join(cells)} |")
     for row in rows:
         if "error" in row:
             reason = row["error"].splitlines()[-1]
@@ -124,15 +126,6 @@ def quality_table(results: Mapping[str, Any], dataset: str) -> str:
                 f"| {MODELS[row['model']].label} | | {row['minutes']:g} | could not be run: {reason} | | | | |"
             )
     return "\n".join(lines)
-
-
-def ahead(summary: Mapping[str, Any]) -> str:
-    """By how much the main model is better, with its interval over users."""
-    if "behind" not in summary:
-        return ""
-    found = summary["behind"]["ndcg@10"]
-    low, high = found["interval"]
-    return f"{found['difference']:+.4f} [{low:+.4f}, {high:+.4f}], p = {found['p_value']:.4f}"
 
 
 def ranged(found: Mapping[str, float], form: str) -> str:
