@@ -133,17 +133,27 @@ def test_withheld_items_lose_their_train_events_and_nothing_else_changes(
     # What stands for days elsewhere are items here: any user may meet any of them, several times too.
     items = times // DAY + 2
     rule = {"kind": kind, "seed": seed} if kind == "ratio" else {"kind": kind}
+    withholding = SplitConfig(**rule | {"withheld_items": share, "seed": seed})
     try:
         before = assign_parts(SplitConfig(**rule), offsets, None)
-        after = assign_parts(SplitConfig(**rule | {"withheld_items": share, "seed": seed}), offsets, None, items)
     except DatasetError:
+        return  # too few events for any split of this kind
+    count = int(len(np.unique(items)) * share + 1e-9)
+    remedy = None
+    if count == 0:
+        remedy = "less than one item"
+    elif not (before[~_withheld(withholding, items)[items]] == Part.TRAIN).any():
+        remedy = "withhold fewer items"
+    if remedy is not None:
+        with pytest.raises(DatasetError, match=remedy):
+            assign_parts(withholding, offsets, None, items)
         return
+    after = assign_parts(withholding, offsets, None, items)
     lost = before != after
     assert (before[lost] == Part.TRAIN).all()
     assert (after[lost] == Part.UNUSED).all()
     withheld = np.setdiff1d(np.unique(items), items[after == Part.TRAIN])
     without_train = np.setdiff1d(np.unique(items), items[before == Part.TRAIN])
-    count = int(len(np.unique(items)) * share + 1e-9)
     assert len(np.unique(items[lost])) <= count <= len(np.union1d(withheld, without_train))
 
 

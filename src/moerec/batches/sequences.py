@@ -11,9 +11,6 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-LONGEST = 2**15 - 1
-"""Places of events in a sequence are numbers of 16 bits."""
-
 
 @dataclass(frozen=True)
 class SequenceBatch:
@@ -106,12 +103,7 @@ class SequenceBatch:
         """Which item each sequence's user met, and where in the sequence: rows, items, places, all [T + P] int64.
 
         The place is -1 for what was met before the sequence.
-
-        Raises:
-            ValueError: a sequence is too long for places of 16 bits.
         """
-        if self.items.numel() and int(self.lengths.max()) >= LONGEST:
-            raise ValueError(f"sequences must be shorter than {LONGEST} events; cut them with last()")
         rows, places = self.padded_index()  # [T]
         if self.earlier is None or self.earlier_offsets is None:
             return rows, self.items, places

@@ -38,8 +38,8 @@ def align_candidates(frame: pl.DataFrame, cases: EvaluationCases, filter_seen: b
     rows = frame[[lists[int(user)] for user in cases.users], "items"]
     lengths = rows.list.len().to_numpy().astype(np.int64)
     listed = rows.explode().drop_nulls().to_numpy().astype(np.int64)
-    hidden = cases.history_items[:0] if cases.hidden_items is None else cases.hidden_items
-    met = np.concatenate([cases.history_items, hidden])
+    hidden_cases, hidden_items = cases.hidden(np.arange(len(cases)))
+    met = np.concatenate([cases.history_items, hidden_items])
     width = int(max(listed.max(initial=0), cases.target_items.max(), met.max(initial=0))) + 1
     # With counts NumPy sorts; without, it hashes, which is ten times slower on keys like these.
     keys, _ = np.unique(
@@ -53,7 +53,7 @@ def align_candidates(frame: pl.DataFrame, cases: EvaluationCases, filter_seen: b
     )
     if filter_seen:
         history_cases = np.repeat(np.arange(len(cases)), cases.history_lengths)
-        met_cases = np.concatenate([history_cases, cases.hidden_cases])
+        met_cases = np.concatenate([history_cases, hidden_cases])
         keys = keys[~occurs_in(keys, met_cases * width + met)]
     case, item = np.divmod(keys, width)
     counts = np.bincount(case, minlength=len(cases))

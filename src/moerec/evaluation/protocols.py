@@ -98,13 +98,13 @@ class EvaluationCases:
     """Targets, each once in a case."""
     target_offsets: Ints  # [C + 1]
     """Targets of case c; at least one."""
+    hidden_items: Ints  # [H]
+    """With `filter_seen`: items that users met in events that the split leaves out, one case after another. No model is
+    shown them, and they are neither candidates nor targets."""
+    hidden_offsets: Ints  # [C + 1]
+    """Hidden items of case c: hidden_offsets[c] to hidden_offsets[c + 1] - 1."""
     request_times: Ints | None = None  # [C]
     """When each list is asked for: the time of the case's first target; None if the source has no times."""
-    hidden_items: Ints | None = None  # [H]
-    """With `filter_seen`: items that users met in events that the split leaves out, one case after another. No model is
-    shown them, and they are neither candidates nor targets; None where nothing is left out."""
-    hidden_offsets: Ints | None = None  # [C + 1]
-    """Hidden items of case c."""
     seen_targets: int = 0
     """Targets left out because the user had met the item already."""
     cases_without_targets: int = 0
@@ -128,16 +128,8 @@ class EvaluationCases:
         """The case of each target, [K]."""
         return np.repeat(np.arange(len(self)), np.diff(self.target_offsets))
 
-    @property
-    def hidden_cases(self) -> Ints:
-        """The case of each hidden item, [H]."""
-        none = np.zeros(0, np.int64)
-        return none if self.hidden_offsets is None else np.repeat(np.arange(len(self)), np.diff(self.hidden_offsets))
-
     def hidden(self, cases: Ints) -> tuple[Ints, Ints]:
-        """The hidden items of some cases [B], as positions among these cases and items."""
-        if self.hidden_items is None or self.hidden_offsets is None:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        """The hidden items of some cases [B]: at which of these cases each stands, and the item."""
         index, offsets = jagged_rows(self.hidden_offsets, cases)
         return np.repeat(np.arange(len(cases)), np.diff(offsets)), self.hidden_items[index]
 
@@ -239,8 +231,8 @@ def make_cases(
         target_items=event_items[targets].astype(np.int64),
         target_offsets=_offsets(event_cases[targets], kept),
         request_times=None if timestamps is None else timestamps[first[kept]].astype(np.int64),
-        hidden_items=event_items[hidden].astype(np.int64) if hidden.size else None,
-        hidden_offsets=_offsets(event_cases[hidden], kept) if hidden.size else None,
+        hidden_items=event_items[hidden].astype(np.int64),
+        hidden_offsets=_offsets(event_cases[hidden], kept),
         seen_targets=seen_targets,
         cases_without_targets=int((~kept).sum()),
     )

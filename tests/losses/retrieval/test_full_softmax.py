@@ -59,6 +59,13 @@ def test_meetings_of_a_hand_case():
     assert first.tolist() == [[never, never, 1, never, 0, -1], [never, never, -1, 0, never, -1]]
 
 
+def test_a_sequence_that_is_too_long_is_refused_and_not_wrapped_around():
+    nobody = torch.zeros(0, dtype=torch.int64)
+    one = torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(ValueError, match="shorter than 32767 events"):
+        SeenItems.of((one, one, one + NEVER), 1, 3, nobody, nobody)
+
+
 def test_met_items_take_no_more_memory_than_the_setting_says():
     """A table of all sequences and items would take 2 bytes for each of 4,000 x 50,000 pairs."""
     rows = torch.arange(4000)

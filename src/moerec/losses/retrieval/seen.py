@@ -46,7 +46,12 @@ class SeenItems:
             num_items: N.
             rows: see the field.
             places: see the field.
+
+        Raises:
+            ValueError: a place does not fit into 16 bits.
         """
+        if met[2].numel() and int(met[2].max()) >= NEVER:
+            raise ValueError(f"sequences must be shorter than {NEVER} events; cut them with last()")
         order = torch.argsort(met[0], stable=True)
         counts = torch.bincount(met[0], minlength=sequences)  # [B]
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])  # [B + 1]
